@@ -1,0 +1,253 @@
+"""Settings as frozen dataclasses, one per slice; no I/O happens here.
+
+Each field is declared once, by ``option()``: its default, its name on the
+command line, its topic and its explanation. The command line, the environment
+(``H2ASGI_`` and the name in capitals), the TOML file and the keyword arguments
+of ``h2asgi.run()`` are all read off these declarations; see ``options.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+KIB = 1024
+MIB = 1024 * KIB
+
+MIN_WINDOW = 65_535
+"""RFC 9113 section 6.9.2: a client may send this much before it has seen our SETTINGS."""
+
+MAX_WINDOW = 2**31 - 1
+MIN_FRAME_SIZE = 16_384
+MAX_FRAME_SIZE = 2**24 - 1
+"""RFC 9113 section 6.5.2 bounds SETTINGS_MAX_FRAME_SIZE."""
+
+
+def option(
+    default: Any,
+    name: str,
+    topic: str,
+    help: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    metavar: str | None = None,
+) -> Any:
+    """Declare one setting. ``name`` is the command-line name without its dashes."""
+    metadata = {
+        "name": name,
+        "topic": topic,
+        "help": help,
+        "minimum": minimum,
+        "maximum": maximum,
+        "metavar": metavar,
+    }
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindConfig:
+    """Where to listen."""
+
+    host: str | None = option(
+        None, "host", "Listening",
+        "Host name or address to listen on. [default: loopback, 127.0.0.1 and ::1]",
+    )  # fmt: skip
+    port: int | None = option(
+        None, "port", "Listening",
+        "Port to listen on; 0 takes a free one. [default: 8443 with TLS, 8000 without]",
+        minimum=0, maximum=65_535,
+    )  # fmt: skip
+    bind: tuple[str, ...] = option(
+        (), "bind", "Listening",
+        "Address to listen on instead of --host and --port: host:port, [::1]:port, unix:/path "
+        "or fd://3. Repeatable.",
+    )  # fmt: skip
+    backlog: int = option(
+        2048, "backlog", "Listening",
+        "Connections that the kernel may hold before they are accepted.", minimum=1,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TLSConfig:
+    """Certificates and what TLS may negotiate."""
+
+    certfile: str | None = option(
+        None, "certfile", "TLS",
+        "PEM file with the certificate and its chain, and the key unless --keyfile names it.",
+        metavar="FILE",
+    )  # fmt: skip
+    keyfile: str | None = option(
+        None, "keyfile", "TLS", "PEM file with the private key.", metavar="FILE"
+    )
+    keyfile_password: str | None = option(
+        None, "keyfile-password", "TLS", "Password of the private key."
+    )
+    keyfile_password_file: str | None = option(
+        None, "keyfile-password-file", "TLS",
+        "File whose first line is the password of the private key.", metavar="FILE",
+    )  # fmt: skip
+    min_version: Literal["1.2", "1.3"] = option(
+        "1.2", "tls-min-version", "TLS", "Lowest TLS version to accept."
+    )
+    ciphers: str | None = option(
+        None, "ciphers", "TLS",
+        "TLS 1.2 cipher suites in OpenSSL's notation; those that RFC 9113 forbids are refused.",
+    )  # fmt: skip
+    dev_cert: bool = option(
+        False, "dev-cert", "TLS",
+        "Serve with a certificate for local development, made and renewed for you.",
+    )  # fmt: skip
+    dev_cert_names: tuple[str, ...] = option(
+        (), "dev-cert-name", "TLS",
+        "A further name or address that the development certificate covers. Repeatable.",
+    )  # fmt: skip
+
+    @property
+    def enabled(self) -> bool:
+        """Whether connections are to be TLS."""
+        return self.certfile is not None or self.dev_cert
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HTTP1Config:
+    """HTTP/1.1 (RFC 9112)."""
+
+    enabled: bool = option(True, "http1", "Protocols", "Speak HTTP/1.1.")
+    engine: Literal["auto", "h11"] = option(
+        "auto", "http1-engine", "Protocols", "Library that parses HTTP/1.1."
+    )
+    max_head_size: int = option(
+        64 * KIB, "http1-max-head-size", "Protocols",
+        "Octets of request line and header fields; more is answered with 431 or 414.",
+        minimum=1 * KIB,
+    )  # fmt: skip
+    receive_window: int = option(
+        256 * KIB, "http1-receive-window", "Protocols",
+        "Octets of request body that may wait for the application before reading stops.",
+        minimum=1 * KIB,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HTTP2Config:
+    """HTTP/2 (RFC 9113)."""
+
+    enabled: bool = option(True, "http2", "Protocols", "Speak HTTP/2.")
+    engine: Literal["auto", "h2"] = option(
+        "auto", "http2-engine", "Protocols", "Library that speaks HTTP/2."
+    )
+    max_concurrent_streams: int = option(
+        128, "http2-max-concurrent-streams", "Protocols",
+        "Requests that one connection may have open; one more is refused on its stream.",
+        minimum=1, maximum=2**31 - 1,
+    )  # fmt: skip
+    stream_window: int = option(
+        256 * KIB, "http2-stream-window", "Protocols",
+        "Octets of request body that one stream may have unread.",
+        minimum=MIN_WINDOW, maximum=MAX_WINDOW,
+    )  # fmt: skip
+    connection_window: int = option(
+        1 * MIB, "http2-connection-window", "Protocols",
+        "Octets of request bodies that one connection may have unread before the window grows.",
+        minimum=MIN_WINDOW, maximum=MAX_WINDOW,
+    )  # fmt: skip
+    max_connection_window: int = option(
+        16 * MIB, "http2-max-connection-window", "Protocols",
+        "What the connection window may grow to, so that unread streams do not starve the others.",
+        minimum=MIN_WINDOW, maximum=MAX_WINDOW,
+    )  # fmt: skip
+    max_frame_size: int = option(
+        16 * KIB, "http2-max-frame-size", "Protocols",
+        "Largest frame payload to accept, in octets.",
+        minimum=MIN_FRAME_SIZE, maximum=MAX_FRAME_SIZE,
+    )  # fmt: skip
+    max_header_list_size: int = option(
+        64 * KIB, "http2-max-header-list-size", "Protocols",
+        "Octets of decoded header fields, 32 more counted for each; more is answered with 431.",
+        minimum=1 * KIB,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Deadlines, in seconds."""
+
+    tls_handshake: float = option(
+        10.0, "tls-handshake-timeout", "Timeouts", "For the TLS handshake.", minimum=0.1
+    )
+    first_bytes: float = option(
+        10.0, "first-bytes-timeout", "Timeouts",
+        "For the first bytes of a connection, and the HTTP/2 preface.", minimum=0.1,
+    )  # fmt: skip
+    request_headers: float = option(
+        30.0, "request-headers-timeout", "Timeouts",
+        "From the first octet of a request head to its last.", minimum=0.1,
+    )  # fmt: skip
+    keep_alive: float = option(
+        75.0, "keep-alive-timeout", "Timeouts",
+        "How long an HTTP/1.1 connection may wait for its next request.", minimum=0.1,
+    )  # fmt: skip
+    http2_idle: float = option(
+        300.0, "http2-idle-timeout", "Timeouts",
+        "How long an HTTP/2 connection without streams stays open.", minimum=0.1,
+    )  # fmt: skip
+    graceful: float = option(
+        25.0, "graceful-timeout", "Timeouts",
+        "How long requests in flight may go on once the server is asked to stop.", minimum=0.0,
+    )  # fmt: skip
+    lifespan_shutdown: float = option(
+        5.0, "lifespan-shutdown-timeout", "Timeouts",
+        "How long the application's lifespan shutdown may take.", minimum=0.0,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    """What is logged, and where."""
+
+    level: Literal["debug", "info", "warning", "error", "critical"] = option(
+        "info", "log-level", "Logging", "Lowest level of server messages to show, on stderr."
+    )
+    access_log: bool = option(True, "access-log", "Logging", "Log every request.")
+    access_log_file: str | None = option(
+        None, "access-log-file", "Logging",
+        "File for the access log. [default: stdout]", metavar="FILE",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything; below ``server.py`` a part is handed only the slice it needs."""
+
+    app: str | Callable[..., Any] = ""
+    factory: bool = option(
+        False, "factory", "Application", "APP is a function that returns the application."
+    )
+    app_dir: str = option(
+        ".", "app-dir", "Application", "Folder to import APP from.", metavar="DIR"
+    )
+    root_path: str = option(
+        "", "root-path", "Application", "Prefix that a proxy in front serves the application under."
+    )
+    lifespan: Literal["auto", "on", "off"] = option(
+        "auto", "lifespan", "Application",
+        "Whether to run the application's lifespan; auto goes on when it has none.",
+    )  # fmt: skip
+    loop: Literal["auto", "asyncio", "uvloop"] = option(
+        "auto", "loop", "Protocols", "Event loop; auto takes uvloop when it is installed."
+    )
+    server_header: bool = option(
+        True, "server-header", "Protocols", "Send a server field with responses."
+    )
+    date_header: bool = option(
+        True, "date-header", "Protocols", "Send a date field with responses."
+    )
+    bind: BindConfig = field(default_factory=BindConfig)
+    tls: TLSConfig = field(default_factory=TLSConfig)
+    http1: HTTP1Config = field(default_factory=HTTP1Config)
+    http2: HTTP2Config = field(default_factory=HTTP2Config)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    log: LogConfig = field(default_factory=LogConfig)

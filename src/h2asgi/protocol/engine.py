@@ -1,0 +1,97 @@
+"""The engine seam: one interface, whatever library speaks the protocol behind it.
+
+An engine owns no socket and no clock. Bytes go in by ``receive_data``, events
+come out by ``take_events``, bytes to send by ``data_to_send``; ``now`` is
+seconds on the driver's monotonic clock. Engines never raise for what a peer
+does: a peer's mistake becomes events and bytes to send.
+
+HTTP/1.1 requests get the stream ids 1, 2, 3, ...; a call on a finished stream
+does nothing, so that a late task of one request cannot touch the next.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from .events import Event, Headers
+
+SEND_HIGH_WATER = 64 * 1024
+"""Bytes queued on one stream above which its writer waits.
+
+Large enough to fill several frames per turn, small enough that 128 stalled
+streams hold 8 MiB, and that what is queued can still be reprioritised.
+"""
+
+SEND_LOW_WATER = 16 * 1024
+"""Bytes queued at which the waiting writer is woken: one frame is left, so the pipe never runs dry."""
+
+
+class Engine(Protocol):
+    """One connection's protocol state. See the module's docstring for the rules of use."""
+
+    name: ClassVar[str]
+    http_version: ClassVar[str]
+
+    def receive_data(self, data: bytes | bytearray | memoryview, now: float) -> None:
+        """Take bytes from the peer. ``data`` is borrowed for the length of the call."""
+
+    def receive_eof(self, now: float) -> None:
+        """Take note that the peer will send nothing more; answers may still go out."""
+
+    def take_events(self) -> list[Event]:
+        """Give the events since the last call, oldest first.
+
+        To be called after ``receive_data``, ``receive_eof``, ``data_to_send``,
+        ``handle_deadline``, ``terminate`` and the end of a response.
+        """
+
+    def send_informational(self, stream_id: int, status: int, headers: Headers) -> None:
+        """Queue a 1xx response (RFC 9110 section 15.2)."""
+
+    def send_headers(self, stream_id: int, status: int, headers: Headers, end_stream: bool) -> None:
+        """Queue the head of the final response. The caller has checked the fields."""
+
+    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> int:
+        """Queue body bytes; return how many bytes now wait on this stream.
+
+        Above ``SEND_HIGH_WATER`` the writer is to wait for ``SendQueueDrained``.
+        """
+
+    def send_trailers(self, stream_id: int, trailers: Headers) -> None:
+        """Queue the trailer section, which ends the response."""
+
+    def acknowledge_received_data(self, stream_id: int, size: int) -> None:
+        """Say that the application took ``size`` bytes of body: credit may be given back.
+
+        What is unread when a stream ends needs no call: the engine drops it and
+        gives the credit back itself.
+        """
+
+    def reset_stream(self, stream_id: int, error_code: int) -> None:
+        """Abandon the stream: RST_STREAM, or the end of the connection on HTTP/1.1."""
+
+    def ping(self, payload: bytes) -> None:
+        """Send a PING with 8 octets of payload; does nothing on HTTP/1.1."""
+
+    def begin_shutdown(self, now: float) -> None:
+        """Finish what is open, take nothing new.
+
+        Two-stage GOAWAY (RFC 9113 section 6.8), ``Connection: close`` on
+        HTTP/1.1; ends in ``ConnectionTerminated``.
+        """
+
+    def terminate(self, error_code: int, reason: str) -> None:
+        """End the connection now; ends in ``ConnectionTerminated``."""
+
+    def data_to_send(self, limit: int, now: float) -> bytes:
+        """Give about ``limit`` bytes at the most; empty when there is nothing to send now."""
+
+    @property
+    def reading_suspended(self) -> bool:
+        """Whether the driver should stop reading: HTTP/1.1 backpressure, never on HTTP/2."""
+
+    def next_deadline(self) -> float | None:
+        """When ``handle_deadline`` is due at the latest, if at all."""
+
+    def handle_deadline(self, now: float) -> None:
+        """Act on every deadline that ``now`` has passed; harmless when called early."""

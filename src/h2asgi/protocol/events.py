@@ -1,0 +1,113 @@
+"""The events that every engine speaks, and nothing else.
+
+An event carries bytes of its own, never a view of the buffer that the engine
+was fed from: the buffer is shared by all connections and overwritten by the
+next read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+Headers = list[tuple[bytes, bytes]]
+"""Fields in order: names lower-case, ``host`` first, ``cookie`` joined, no pseudo-headers."""
+
+
+@dataclass(slots=True)
+class RequestReceived:
+    """A request whose head is complete and keeps every rule of ``headers.py``.
+
+    ``target`` is origin-form (path and query as sent) or ``b"*"``. With
+    ``end_stream`` there is no body: no ``DataReceived`` and no ``RequestEnded``
+    will follow. ``expect_continue`` says that the client waits for a 100
+    (RFC 9110 section 10.1.1).
+    """
+
+    stream_id: int
+    http_version: str
+    method: str
+    target: bytes
+    headers: Headers
+    end_stream: bool
+    expect_continue: bool = False
+
+
+@dataclass(slots=True)
+class RequestRejected:
+    """A request that never reaches the application: answer it with ``status`` and end the stream.
+
+    ``method`` and ``target`` are what could be made out, for the access log.
+    """
+
+    stream_id: int
+    http_version: str
+    method: str
+    target: bytes
+    status: int
+    reason: str
+
+
+@dataclass(slots=True)
+class DataReceived:
+    """A piece of a request body. Acknowledge it once the application has taken it."""
+
+    stream_id: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class RequestEnded:
+    """The body is complete; ``trailers`` as in ``RequestReceived.headers``."""
+
+    stream_id: int
+    trailers: Headers = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class StreamReset:
+    """The stream is gone, by the peer's will (``remote``) or because it broke a rule."""
+
+    stream_id: int
+    error_code: int
+    reason: str
+    remote: bool
+
+
+@dataclass(slots=True)
+class SendQueueDrained:
+    """What waits to be sent on the stream fell to the low-water mark after it had been high."""
+
+    stream_id: int
+
+
+@dataclass(slots=True)
+class PingAcknowledged:
+    """The peer answered the ``ping()`` with this payload."""
+
+    payload: bytes
+
+
+@dataclass(slots=True)
+class ConnectionTerminated:
+    """Nothing more will be read; send what ``data_to_send`` still gives, then close.
+
+    ``unread_input`` says that the peer may still be sending: the closing side
+    must go on reading for a while, or the kernel's RST destroys the answer on
+    its way (RFC 9112 section 9.6).
+    """
+
+    error_code: int
+    reason: str
+    unread_input: bool = False
+
+
+Event = (
+    RequestReceived
+    | RequestRejected
+    | DataReceived
+    | RequestEnded
+    | StreamReset
+    | SendQueueDrained
+    | PingAcknowledged
+    | ConnectionTerminated
+)

@@ -1,0 +1,1 @@
+"""HTTP/2 engines (RFC 9113)."""

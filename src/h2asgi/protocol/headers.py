@@ -1,0 +1,256 @@
+"""What a request head may look like, decided once for every engine.
+
+The libraries behind the engines differ in what they let through. These rules
+are the union of what any of them should reject, so that the choice of an
+engine never changes what reaches the application.
+
+``http2_request`` and ``http1_request`` turn the fields of one request into a
+``RequestHead`` or raise ``RequestError``. Status 400 means malformed: a stream
+error of type PROTOCOL_ERROR on HTTP/2 (RFC 9113 section 8.1.1), the answer 400
+and a closed connection on HTTP/1.1. Any other status is an answer to a
+well-formed request that is not served.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from ..errors import H2ASGIError
+from .events import Headers
+
+MAX_CONTENT_LENGTH_DIGITS = 18
+"""An exabyte less one: fits 64 bits everywhere, and no ``int()`` of a megabyte of digits."""
+
+_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_lower_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
+# RFC 9110 section 5.5: CTL other than HTAB are invalid in a value, and
+# RFC 9113 section 8.2.1: so is white space around it.
+_illegal_value = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|\A[ \t]|[ \t]\Z").search
+_target_text = re.compile(rb"[\x21\x22\x24-\x7e]+").fullmatch  # no white space, CTL or "#"
+_authority_text = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]+(?:%25[0-9A-Za-z\-._~]+)?\]|[0-9A-Za-z\-._~%!$&'()*+,;=]+)(?::[0-9]*)?"
+).fullmatch
+_scheme_text = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*").fullmatch
+
+CONNECTION_FIELDS = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
+)
+"""Connection-specific fields, which HTTP/2 forbids both ways (RFC 9113 section 8.2.2)."""
+
+_SPECIAL_FIELDS = CONNECTION_FIELDS | {b"te", b"host", b"cookie", b"content-length", b"expect"}
+
+
+class RequestError(H2ASGIError):
+    """A request that must not reach the application; see the module's docstring."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """A request head that keeps the rules; fields as in ``events.RequestReceived``."""
+
+    method: str
+    target: bytes
+    headers: Headers
+    content_length: int | None
+    expect_continue: bool
+    chunked: bool = False
+
+
+def http2_request(fields: Iterable[tuple[bytes, bytes]]) -> RequestHead:
+    """Check and normalise the decoded fields of an HTTP/2 request (RFC 9113 section 8.3)."""
+    pseudo: dict[bytes, bytes] = {}
+    section = _FieldSection()
+    for name, value in fields:
+        if name[:1] == b":":
+            # Section 8.3: pseudo-header fields come first, and each once.
+            if section.headers or section.special:
+                _malformed("pseudo-header field after a regular field")
+            if name not in _REQUEST_PSEUDO_FIELDS:
+                _malformed("unknown pseudo-header field")
+            if name in pseudo:
+                _malformed("repeated pseudo-header field")
+            pseudo[name] = value
+            continue
+        if not _lower_token(name):
+            _malformed("illegal field name")
+        if _illegal_value(value):
+            _malformed("illegal field value")
+        if name not in _SPECIAL_FIELDS:
+            section.headers.append((name, value))
+        elif name in CONNECTION_FIELDS or (name == b"te" and value.lower() != b"trailers"):
+            # Section 8.2.2.
+            _malformed("connection-specific field")
+        else:
+            section.add_special(name, value)
+    method, target = _http2_request_line(pseudo)
+    authority = pseudo.get(b":authority", section.host)
+    # Section 8.3.1: http and https have an authority, and Host must not differ from it.
+    if authority is None or not _authority_text(authority):
+        _malformed("missing or illegal authority")
+    if section.host is not None and section.host.lower() != authority.lower():
+        _malformed("host differs from :authority")
+    return section.finish(method, target, authority)
+
+
+_REQUEST_PSEUDO_FIELDS = frozenset((b":method", b":scheme", b":authority", b":path"))
+
+
+def _http2_request_line(pseudo: dict[bytes, bytes]) -> tuple[str, bytes]:
+    method = pseudo.get(b":method", b"")
+    if not _token(method):
+        _malformed("missing or illegal :method")
+    if method == b"CONNECT":
+        # Section 8.5: a tunnel has no :scheme and no :path.
+        if b":scheme" in pseudo or b":path" in pseudo:
+            _malformed("CONNECT with :scheme or :path")
+        raise RequestError(501, "CONNECT is not served")
+    if not _scheme_text(pseudo.get(b":scheme", b"")):
+        _malformed("missing or illegal :scheme")
+    target = pseudo.get(b":path", b"")
+    if not _is_origin_form(target) and not (target == b"*" and method == b"OPTIONS"):
+        _malformed("missing or illegal :path")
+    return method.decode("ascii").upper(), target
+
+
+def http1_request(
+    method: bytes, target: bytes, http_version: bytes, fields: Iterable[tuple[bytes, bytes]]
+) -> RequestHead:
+    """Check and normalise an HTTP/1.x request head; field names lower-case (RFC 9112)."""
+    section = _FieldSection()
+    transfer_encoding: bytes | None = None
+    for name, value in fields:
+        if not _lower_token(name):
+            _malformed("illegal field name")
+        if _illegal_value(value):
+            _malformed("illegal field value")
+        if name not in _SPECIAL_FIELDS:
+            section.headers.append((name, value))
+        elif name == b"transfer-encoding":
+            if transfer_encoding is not None:
+                _malformed("repeated transfer-encoding")
+            transfer_encoding = value.lower()
+            section.headers.append((name, value))
+        elif name in CONNECTION_FIELDS or name == b"te":
+            section.headers.append((name, value))
+        else:
+            section.add_special(name, value)
+    if not _token(method):
+        _malformed("illegal method")
+    if method == b"CONNECT":
+        raise RequestError(501, "CONNECT is not served")
+    target, authority = _http1_target(method, target, section.host)
+    if http_version == b"1.0":
+        section.expect_continue = False  # RFC 9110 section 10.1.1
+    elif section.host is None:
+        _malformed("missing host")  # RFC 9112 section 3.2
+    head = section.finish(method.decode("ascii").upper(), target, authority)
+    if transfer_encoding is not None:
+        _check_transfer_encoding(transfer_encoding, http_version, head)
+        head.chunked = True
+    return head
+
+
+def _http1_target(
+    method: bytes, target: bytes, host: bytes | None
+) -> tuple[bytes, bytes | None]:
+    """Reduce any form of RFC 9112 section 3.2 to origin-form or ``*``, and find the host."""
+    if host and not _authority_text(host):
+        _malformed("illegal host")
+    if _is_origin_form(target) or (target == b"*" and method == b"OPTIONS"):
+        return target, host
+    scheme, separator, rest = target.partition(b"://")
+    if not separator or scheme.lower() not in (b"http", b"https") or not _target_text(rest):
+        _malformed("illegal request target")
+    # Section 3.2.2: the authority of an absolute-form target replaces Host.
+    end = min((i for i in (rest.find(b"/"), rest.find(b"?")) if i >= 0), default=len(rest))
+    authority, target = rest[:end], rest[end:]
+    if not _authority_text(authority):
+        _malformed("illegal authority in the request target")
+    if not target and method == b"OPTIONS":
+        return b"*", authority  # section 3.2.4
+    return (target if target[:1] == b"/" else b"/" + target), authority
+
+
+def _check_transfer_encoding(coding: bytes, http_version: bytes, head: RequestHead) -> None:
+    """RFC 9112 sections 6.1 and 6.3: what is ambiguous is how requests are smuggled."""
+    if head.content_length is not None:
+        _malformed("transfer-encoding with content-length")
+    if http_version == b"1.0":
+        _malformed("transfer-encoding in HTTP/1.0")
+    codings = [part.strip(b" \t") for part in coding.split(b",")]
+    if codings[-1] != b"chunked" or b"chunked" in codings[:-1]:
+        _malformed("chunked is not the final transfer coding")
+    if len(codings) > 1:
+        raise RequestError(501, "unknown transfer coding")
+
+
+def trailers(fields: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """Check a trailer section: no pseudo-header fields, nothing about the connection."""
+    checked: Headers = []
+    for name, value in fields:
+        if not _lower_token(name) or _illegal_value(value):
+            _malformed("illegal trailer field")
+        if name in CONNECTION_FIELDS:
+            _malformed("connection-specific trailer field")
+        checked.append((name, value))
+    return checked
+
+
+class _FieldSection:
+    """The regular fields of one request while they are read."""
+
+    __slots__ = ("content_length", "cookies", "expect_continue", "headers", "host", "special")
+
+    def __init__(self) -> None:
+        self.headers: Headers = []
+        self.host: bytes | None = None
+        self.cookies: list[bytes] = []
+        self.content_length: int | None = None
+        self.expect_continue = False
+        self.special = False
+
+    def add_special(self, name: bytes, value: bytes) -> None:
+        self.special = True
+        if name == b"cookie":
+            self.cookies.append(value)
+            return
+        if name == b"host":
+            if self.host is not None:
+                _malformed("repeated host")  # RFC 9112 section 3.2
+            self.host = value
+            return
+        if name == b"content-length":
+            # RFC 9110 section 8.6: a list or a repetition may be rejected, and is.
+            if self.content_length is not None:
+                _malformed("repeated content-length")
+            if not value.isdigit() or len(value) > MAX_CONTENT_LENGTH_DIGITS:
+                _malformed("illegal content-length")
+            self.content_length = int(value)
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_continue = True
+        self.headers.append((name, value))
+
+    def finish(self, method: str, target: bytes, authority: bytes | None) -> RequestHead:
+        headers = self.headers
+        if self.cookies:
+            # RFC 9113 section 8.2.3, before anything that is not HTTP/2 sees them.
+            headers.append((b"cookie", b"; ".join(self.cookies)))
+        if authority is not None:
+            headers.insert(0, (b"host", authority))
+        return RequestHead(method, target, headers, self.content_length, self.expect_continue)
+
+
+def _is_origin_form(target: bytes) -> bool:
+    return target[:1] == b"/" and _target_text(target) is not None
+
+
+def _malformed(reason: str) -> NoReturn:
+    raise RequestError(400, reason)

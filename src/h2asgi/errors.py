@@ -1,13 +1,13 @@
 """Every exception that h2asgi raises on purpose.
 
-    H2ASGIError
-    ├── ConfigurationError          an operator's mistake; exit code 2
-    ├── ApplicationError            the application did not import or start; exit code 3
-    ├── IllegalMessage              the application sent a message ASGI does not allow here
-    ├── PeerError                   a peer broke the rules of the protocol
-    │   ├── PeerStreamError         costs one stream (RFC 9113 section 5.4.2)
-    │   └── PeerConnectionError     costs the connection (RFC 9113 section 5.4.1)
-    └── ClientDisconnected          also an OSError, as ASGI asks of ``send()``
+H2ASGIError
+├── ConfigurationError          an operator's mistake; exit code 2
+├── ApplicationError            the application did not import or start; exit code 3
+├── IllegalMessage              the application sent a message ASGI does not allow here
+├── PeerError                   a peer broke the rules of the protocol
+│   ├── PeerStreamError         costs one stream (RFC 9113 section 5.4.2)
+│   └── PeerConnectionError     costs the connection (RFC 9113 section 5.4.1)
+└── ClientDisconnected          also an OSError, as ASGI asks of ``send()``
 """
 
 from __future__ import annotations

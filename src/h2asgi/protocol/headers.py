@@ -158,9 +158,7 @@ def http1_request(
     return head
 
 
-def _http1_target(
-    method: bytes, target: bytes, host: bytes | None
-) -> tuple[bytes, bytes | None]:
+def _http1_target(method: bytes, target: bytes, host: bytes | None) -> tuple[bytes, bytes | None]:
     """Reduce any form of RFC 9112 section 3.2 to origin-form or ``*``, and find the host."""
     if host and not _authority_text(host):
         _malformed("illegal host")

@@ -1,0 +1,379 @@
+"""One HTTP request and its response, as the application sees them (ASGI HTTP spec 2.5).
+
+There is one task, the application's, and no queue. The connection feeds the
+cycle's ``body``; ``receive()`` takes from it and only then acknowledges.
+``send()`` checks a message and hands it to the ``Sink``, which the connection
+implements for every protocol alike. A response goes through these states:
+
+    AWAITING_START -> START_HELD -> BODY -> OVER
+                                            ^ reset, from any state before it
+
+A message that is refused changes nothing, unless part of the response is
+already on its way: then the stream is reset, since the client could not tell a
+broken response from a whole one otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import reprlib
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from ..errors import ClientDisconnected, ErrorCode, IllegalMessage
+from .body import RequestBody
+from .fields import Fields, octets, response_fields
+from .scope import Application, Message, Scope
+
+logger = logging.getLogger("h2asgi.error")
+
+# Plain integers: they are compared several times for every message.
+_AWAITING_START: Final = 0
+_START_HELD: Final = 1  # ASGI: the head waits for the first body message
+_BODY: Final = 2
+_OVER: Final = 3  # complete, or reset by this side
+
+_ERROR_BODY: Final = b"Internal Server Error"
+
+_MAX_CAUSES = 16
+"""Links of an exception's chain to look at; a chain can be a circle."""
+
+
+class Sink(Protocol):
+    """Where a cycle's output goes: the connection. All calls name the stream."""
+
+    def send_informational(self, stream_id: int, status: int, headers: Fields) -> None:
+        """Send a 1xx response (RFC 9110 section 15.2)."""
+
+    def send_headers(self, stream_id: int, status: int, headers: Fields, end_stream: bool) -> None:
+        """Queue the head of the final response; the fields have been checked."""
+
+    async def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> None:
+        """Queue body octets and see them into the transport or a full window.
+
+        Queues before it first waits, so that a cancelled call loses nothing.
+        Raises ``ClientDisconnected`` when the stream is gone.
+        """
+
+    async def flush(self) -> None:
+        """See what is queued into the transport."""
+
+    def acknowledge_received_data(self, stream_id: int, size: int) -> None:
+        """Say that the application took ``size`` octets of the body."""
+
+    def reset_stream(self, stream_id: int, error_code: int) -> None:
+        """Abandon the stream."""
+
+    def request_finished(self, cycle: HTTPCycle) -> None:
+        """Take note, once for each cycle, that the response ended or will never end."""
+
+
+class DefaultFields(Protocol):
+    """Fields that the server adds to every response; ``date`` makes them change."""
+
+    fields: Fields
+
+
+class HTTPCycle:
+    """The request and response of one stream.
+
+    ``status`` (0 when no response was begun) and ``body_size`` (octets handed
+    to the sink) are what the access log wants.
+    """
+
+    __slots__ = (
+        "_content_left",
+        "_default_fields",
+        "_disconnected",
+        "_expects_continue",
+        "_finished",
+        "_held_fields",
+        "_held_status",
+        "_http_version",
+        "_method",
+        "_no_content",
+        "_request_read",
+        "_sink",
+        "_state",
+        "body",
+        "body_size",
+        "scope",
+        "status",
+        "stream_id",
+    )
+
+    def __init__(
+        self,
+        sink: Sink,
+        stream_id: int,
+        scope: Scope,
+        default_fields: DefaultFields,
+        *,
+        method: str,
+        http_version: str,
+        end_stream: bool,
+        expect_continue: bool,
+    ) -> None:
+        self._sink = sink
+        self.stream_id = stream_id
+        self.scope = scope
+        self._default_fields = default_fields
+        self._method = method
+        self._http_version = http_version
+
+        self.body = RequestBody()
+        self.body.ended = end_stream
+        self._request_read = False
+        self._expects_continue = expect_continue
+
+        self._state: int = _AWAITING_START
+        self._held_status = 0
+        self._held_fields: Fields = []
+        self._content_left: int | None = None
+        self._no_content = False
+
+        self._disconnected = False
+        self._finished = False
+        self.status = 0
+        self.body_size = 0
+
+    # What the connection tells.
+
+    def end_request(self, trailers: Fields) -> None:
+        """Take note that the request is complete. ASGI has no message for its trailers."""
+        self.body.end()
+
+    def disconnect(self) -> None:
+        """Take note that the stream was reset or the connection lost.
+
+        The application's task runs on: it is told by ``receive()`` and ``send()``.
+        """
+        self._disconnected = True
+        self.body.close()
+        self._finish()
+
+    # What the application calls.
+
+    async def receive(self) -> Message:
+        """Give the next ``http.request``, or ``http.disconnect`` once there is no more to say."""
+        body = self.body
+        while not body.closed:
+            if not self._request_read:
+                if body.unread or body.ended:
+                    return self._take_request()
+                if self._expects_continue and not self.status:
+                    # RFC 9110 section 10.1.1: the client waits with its body
+                    # until it hears that somebody wants to read it.
+                    self._expects_continue = False
+                    self._sink.send_informational(self.stream_id, 100, [])
+            await body.wait()
+        return {"type": "http.disconnect"}
+
+    def _take_request(self) -> Message:
+        self._expects_continue = False  # section 10.1.1: no 100 once the body has begun
+        self._request_read = ended = self.body.ended
+        data = self.body.take()
+        if data:
+            self._sink.acknowledge_received_data(self.stream_id, len(data))
+        return {"type": "http.request", "body": data, "more_body": not ended}
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        """Take ``http.response.start`` or ``http.response.body``.
+
+        Raises ``IllegalMessage`` for what ASGI forbids at this point, and
+        ``ClientDisconnected`` when the client is gone.
+        """
+        kind = _type_of(message)
+        if self._state == _OVER:
+            raise IllegalMessage(f"{kind!r} after the response was over")
+        if self._disconnected:
+            raise ClientDisconnected("the client is gone")
+        if kind == "http.response.start":
+            self._hold_start(message)
+        elif kind == "http.response.body":
+            await self._send_body(message)
+        else:
+            raise self._illegal(f"unknown message type: {reprlib.repr(kind)}")
+
+    def _hold_start(self, message: Mapping[str, Any]) -> None:
+        if self._state != _AWAITING_START:
+            raise self._illegal("'http.response.start' for the second time")
+        status = message.get("status")
+        # Three digits, and not an interim response (RFC 9110 section 15).
+        if not isinstance(status, int) or not 200 <= status <= 999:
+            raise IllegalMessage(
+                f"status must be an integer from 200 to 999, not {reprlib.repr(status)}"
+            )
+        fields, content_length = response_fields(
+            message.get("headers", ()), self._default_fields.fields, self._http_version
+        )
+        # RFC 9110 section 6.4.1: these never have content, whatever the fields say.
+        self._no_content = self._method == "HEAD" or status in (204, 304)
+        self._content_left = None if self._no_content else content_length
+        if status == 204 and content_length is not None:
+            # RFC 9110 section 8.6.
+            fields = [field for field in fields if field[0] != b"content-length"]
+        self._held_status = int(status)
+        self._held_fields = fields
+        self._state = _START_HELD
+
+    async def _send_body(self, message: Mapping[str, Any]) -> None:
+        if self._state == _AWAITING_START:
+            raise IllegalMessage("'http.response.body' before 'http.response.start'")
+        data = message.get("body", b"")
+        if type(data) is not bytes:
+            data = self._body_octets(data)
+        last = not message.get("more_body", False)
+        if self._no_content:
+            data = b""
+        if self._content_left is not None:
+            self._count(len(data), last)
+        stream_ended = self._no_content
+        if self._state == _START_HELD:
+            stream_ended = self._send_held_start(len(data), last)
+        if last:
+            self._state = _OVER
+            self.body.close()
+        self.body_size += len(data)
+        try:
+            if stream_ended or not (data or last):
+                await self._sink.flush()
+            else:
+                await self._sink.send_data(self.stream_id, data, last)
+        finally:
+            if last:
+                self._finish()
+
+    def _send_held_start(self, size: int, last: bool) -> bool:
+        """Send the head ahead of ``size`` octets; tell whether it ended the stream."""
+        fields = self._held_fields
+        if last and self._content_left is None and not self._no_content:
+            fields.append((b"content-length", b"%d" % size))
+        end_stream = self._no_content or (last and not size)
+        self._state = _BODY
+        self.status = self._held_status
+        if end_stream:
+            # The client has its response, so receive() has nothing left to wait for.
+            self.body.close()
+        self._sink.send_headers(self.stream_id, self.status, fields, end_stream)
+        return end_stream
+
+    def _count(self, size: int, last: bool) -> None:
+        """Hold the body against its content-length (RFC 9110 section 8.6)."""
+        assert self._content_left is not None
+        left = self._content_left - size
+        if left < 0:
+            raise self._illegal(f"body longer than its content-length, by {-left} octets")
+        if last and left:
+            raise self._illegal(f"body shorter than its content-length, by {left} octets")
+        self._content_left = left
+
+    def _body_octets(self, data: Any) -> bytes:
+        try:
+            return octets("a body", data)
+        except IllegalMessage as error:
+            raise self._illegal(str(error)) from None
+
+    def _illegal(self, reason: str) -> IllegalMessage:
+        """Give the error for a refused message, having reset a stream that is under way."""
+        if self._state == _BODY:
+            self._abandon()
+        return IllegalMessage(reason)
+
+    # The task.
+
+    async def run(self, app: Application) -> None:
+        """Run the application and answer for whatever it leaves undone.
+
+        Raises nothing but what stops a task or the process.
+        """
+        try:
+            await app(self.scope, self.receive, self.send)
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            self._abandon()
+            raise
+        except Exception as error:
+            self._log_exception(error)
+        except BaseExceptionGroup as error:
+            if error.split((Exception, asyncio.CancelledError))[1] is not None:
+                self._abandon()
+                raise
+            self._log_exception(error)
+        else:
+            if self._state == _OVER or self._disconnected:
+                return
+            logger.error("%s: returned without completing the response", self._request_line())
+        await self._conclude()
+
+    async def _conclude(self) -> None:
+        """Give the client an answer if it has none, or an end if it has half of one."""
+        if self._state == _OVER or self._disconnected:
+            return
+        if self._state == _BODY:
+            self._abandon()
+            return
+        headers = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(_ERROR_BODY)),
+        ]
+        self._state = _AWAITING_START  # a start that was held is forgotten
+        try:
+            await self.send({"type": "http.response.start", "status": 500, "headers": headers})
+            await self.send({"type": "http.response.body", "body": _ERROR_BODY})
+        except ClientDisconnected:
+            logger.debug("%s: gone before its answer", self._request_line())
+
+    def _abandon(self) -> None:
+        """Reset the stream, unless its response is over or its client gone."""
+        if self._state == _OVER or self._disconnected:
+            return
+        self._state = _OVER
+        self.body.close()
+        self._sink.reset_stream(self.stream_id, ErrorCode.INTERNAL_ERROR)
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self._finished:
+            self._finished = True
+            self._sink.request_finished(self)
+
+    def _log_exception(self, error: BaseException) -> None:
+        """Log once; what the client's leaving brought about is not the application's mistake."""
+        if self._disconnected and _is_disconnect(error):
+            logger.debug("%s: client disconnected", self._request_line(), exc_info=error)
+        elif self._disconnected and _follows_disconnect(error):
+            # Frameworks put an exception of their own in place of the OSError.
+            # A mistake in the clean-up looks the same, so it is not kept secret.
+            logger.info("%s: client disconnected: %a", self._request_line(), error)
+        else:
+            logger.error("%s: exception in the application", self._request_line(), exc_info=error)
+
+    def _request_line(self) -> str:
+        return f"{self._method} {self.scope.get('path')!a}"
+
+
+def _type_of(message: Any) -> Any:
+    try:
+        return message["type"]
+    except (KeyError, TypeError):
+        raise IllegalMessage(f"not a message with a type: {reprlib.repr(message)}") from None
+
+
+def _is_disconnect(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_disconnect, error.exceptions))
+    return isinstance(error, (ClientDisconnected, asyncio.CancelledError))
+
+
+def _follows_disconnect(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_follows_disconnect, error.exceptions))
+    cause: BaseException | None = error
+    for _ in range(_MAX_CAUSES):
+        if cause is None:
+            return False
+        if _is_disconnect(cause):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

@@ -23,7 +23,7 @@ streams hold 8 MiB, and that what is queued can still be reprioritised.
 """
 
 SEND_LOW_WATER = 16 * 1024
-"""Bytes queued at which the waiting writer is woken: a frame is left, so the pipe never runs dry."""
+"""Bytes queued at which the waiting writer is woken: a frame, so that the pipe never runs dry."""
 
 
 class Engine(Protocol):

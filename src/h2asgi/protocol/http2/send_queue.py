@@ -1,0 +1,102 @@
+"""What waits to be sent on streams, and who goes next.
+
+Round robin, a frame at a time, among the streams that may send: a large
+download does not hold up a small answer. A stream whose own window is closed
+stands aside until it is scheduled again; the connection window is the sender's business.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from ..engine import SEND_HIGH_WATER, SEND_LOW_WATER
+from ..events import Headers
+
+
+class Outgoing:
+    """What one stream has to send: octets, then perhaps trailers, then the end."""
+
+    __slots__ = (
+        "_above_high_water",
+        "_offset",
+        "_pieces",
+        "ended",
+        "queued",
+        "scheduled",
+        "trailers",
+    )
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes] = deque()
+        self._offset = 0  # into the first piece, so that large pieces are never copied whole
+        self._above_high_water = False
+        self.queued = 0
+        self.ended = False
+        self.trailers: Headers | None = None
+        self.scheduled = False
+
+    def append(self, data: bytes) -> None:
+        """Add octets at the end."""
+        self._pieces.append(data)
+        self.queued += len(data)
+        if self.queued > SEND_HIGH_WATER:
+            self._above_high_water = True
+
+    def take(self, size: int) -> bytes:
+        """Remove ``size`` octets from the front; ``size`` must not exceed ``queued``."""
+        pieces = self._pieces
+        self.queued -= size
+        first = pieces[0]
+        if not self._offset and len(first) == size:
+            return pieces.popleft()
+        taken: list[bytes | memoryview] = []
+        while size:
+            first = pieces[0]
+            piece = memoryview(first)[self._offset : self._offset + size]
+            taken.append(piece)
+            size -= len(piece)
+            self._offset += len(piece)
+            if self._offset == len(first):
+                pieces.popleft()
+                self._offset = 0
+        return b"".join(taken)
+
+    def fell_to_low_water(self) -> bool:
+        """Whether the writer is to be woken; says so once per time above the high-water mark."""
+        if self._above_high_water and self.queued <= SEND_LOW_WATER:
+            self._above_high_water = False
+            return True
+        return False
+
+    def clear(self) -> None:
+        """Drop everything: the stream is gone."""
+        self._pieces.clear()
+        self._offset = 0
+        self.queued = 0
+        self.ended = False
+        self.trailers = None
+
+
+class SendQueue:
+    """The order in which streams send. Holds ids of streams that have something to send."""
+
+    __slots__ = ("_ready",)
+
+    def __init__(self) -> None:
+        self._ready: deque[int] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._ready)
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    def schedule(self, stream_id: int, outgoing: Outgoing) -> None:
+        """Put the stream at the end of the round, unless it is in it already."""
+        if not outgoing.scheduled:
+            outgoing.scheduled = True
+            self._ready.append(stream_id)
+
+    def next(self) -> int:
+        """Take the stream whose turn it is out of the round."""
+        return self._ready.popleft()

@@ -1,0 +1,71 @@
+"""What the server says about itself once it accepts connections."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+from ._version import __version__
+from .config import Config
+
+Address = tuple[str, int] | str
+
+_AUTOMATIC_ENGINES = {"http2": "h2", "http1": "h11"}
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def lines(config: Config, addresses: Sequence[Address], loop: str) -> list[str]:
+    """Give the start-up lines: version and what it runs on, then the addresses."""
+    engines = [
+        _AUTOMATIC_ENGINES[name] if protocol.engine == "auto" else protocol.engine
+        for name, protocol in (("http2", config.http2), ("http1", config.http1))
+        if protocol.enabled
+    ]
+    protocols = ["HTTP/2"] * config.http2.enabled + ["HTTP/1.1"] * config.http1.enabled
+    how = "over TLS" if config.tls.enabled else "in the clear"
+    first = (
+        f"h2asgi {__version__} serves {' and '.join(protocols)} {how}"
+        f" (engines {', '.join(engines)}; loop {loop})"
+    )
+    return [first, *urls(addresses, "https" if config.tls.enabled else "http")]
+
+
+def urls(addresses: Sequence[Address], scheme: str) -> list[str]:
+    """Give what an operator can click on, one for each address that is not another's twin.
+
+    127.0.0.1 and ::1 on one port are ``localhost``; so is an address that
+    stands for all of the machine's, and says so.
+    """
+    found: dict[str, None] = {}
+    for address in addresses:
+        found[_url(address, addresses, scheme)] = None
+    return list(found)
+
+
+def _url(address: Address, addresses: Sequence[Address], scheme: str) -> str:
+    if isinstance(address, str):
+        return f"unix:{address}"
+    host, port = address
+    suffix = "" if port == _DEFAULT_PORTS[scheme] else f":{port}"
+    loopback = {("127.0.0.1", port), ("::1", port)}
+    if address in loopback and loopback.issubset(addresses):
+        return f"{scheme}://localhost{suffix}"
+    if _parsed(host).is_unspecified:
+        return f"{scheme}://localhost{suffix} (and every other address: {host})"
+    if ":" in host:
+        # RFC 6874: the percent sign of a zone is itself encoded in a URL.
+        return f"{scheme}://[{host.replace('%', '%25')}]{suffix}"
+    return f"{scheme}://{host}{suffix}"
+
+
+def exposed(addresses: Sequence[Address]) -> list[str]:
+    """Give the TCP addresses that other machines can reach."""
+    return [
+        f"{address[0]} port {address[1]}"
+        for address in addresses
+        if not isinstance(address, str) and not _parsed(address[0]).is_loopback
+    ]
+
+
+def _parsed(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(host)

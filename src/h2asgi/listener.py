@@ -1,0 +1,166 @@
+"""The accept loop: from listening sockets to connections whose handshake is done.
+
+It is our own since ``loop.create_server`` can neither pause accepting nor bound
+the handshakes under way, and since each event loop treats a process that has
+run out of descriptors differently.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+
+from .sockets import ListeningSocket
+
+logger = logging.getLogger("h2asgi")
+
+ACCEPTS_PER_TURN = 64
+"""Connections taken per wake-up: empties a burst quickly, and leaves the others their turn."""
+
+EXHAUSTED_PAUSE = 1.0
+"""Seconds without accepting once descriptors ran out; trying at once again would only spin."""
+
+TLS_SHUTDOWN_TIMEOUT = 2.0
+"""Seconds for a peer to answer close_notify. Nothing is lost when it does not."""
+
+NOTSENT_LOWAT = 128 * 1024
+"""Bytes not yet sent above which the kernel takes no more.
+
+What is in the kernel can no longer be reprioritised; this is about one round
+trip of 10 ms at 100 Mbit/s, so that the pipe does not run dry either.
+"""
+
+_GONE = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("ECONNABORTED", "EPROTO", "EPERM", "ENETDOWN", "ENOPROTOOPT", "EHOSTDOWN"),
+        *("ENONET", "EHOSTUNREACH", "EOPNOTSUPP", "ENETUNREACH", "ETIMEDOUT"),
+    )
+    if hasattr(errno, name)
+)
+"""What accept(2) reports about the connection it took from the queue, not about the listener."""
+
+ServerAddress = tuple[str, int | None]
+Factory = Callable[[ServerAddress], asyncio.BaseProtocol]
+
+
+class Listener:
+    """Accepts on several sockets, and owns them and the handshakes under way.
+
+    ``factory`` makes the protocol of one connection, given the address it came
+    in by as in the ASGI scope's ``server``. It is called as soon as the
+    connection is accepted; ``connection_made`` follows the TLS handshake.
+    """
+
+    def __init__(
+        self,
+        sockets: list[ListeningSocket],
+        factory: Factory,
+        *,
+        ssl_context: ssl.SSLContext | None,
+        handshake_timeout: float,
+    ) -> None:
+        self._sockets = sockets
+        self._factory = factory
+        self._ssl_context = ssl_context
+        self._handshake_timeout = handshake_timeout
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._resuming: asyncio.TimerHandle | None = None
+        self._exhausted = False
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._resuming = None
+        for listening in self._sockets:
+            self._loop.add_reader(listening.sock, self._accept, listening.sock)
+
+    def stop(self) -> None:
+        """Accept nothing more and close the sockets; handshakes go on."""
+        self._pause()
+        if self._resuming is not None:
+            self._resuming.cancel()
+        for listening in self._sockets:
+            listening.close()
+        self._sockets = []
+
+    async def cancel_handshakes(self) -> None:
+        """End the handshakes under way; returns when there are none left.
+
+        A connection in the clear has none and is through in a turn or two.
+        """
+        if self._ssl_context is not None:
+            # A task that is cancelled before its first step never gets to own its socket.
+            await asyncio.sleep(0)
+            for task in self._handshakes:
+                task.cancel()
+        await asyncio.gather(*self._handshakes, return_exceptions=True)
+
+    def _pause(self) -> None:
+        for listening in self._sockets:
+            self._loop.remove_reader(listening.sock)
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                sock, _peer = listening.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in _GONE:
+                    logger.debug("a connection was gone before it was accepted: %s", error)
+                    continue
+                self._rest(error)
+                return
+            self._exhausted = False
+            task = self._loop.create_task(self._connect(sock))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
+
+    def _rest(self, error: OSError) -> None:
+        """Leave new connections in the kernel's queue for a while."""
+        if not self._exhausted:
+            self._exhausted = True
+            logger.warning(
+                "cannot accept connections (%s): trying again every %g s",
+                error.strerror or error,
+                EXHAUSTED_PAUSE,
+            )
+        self._pause()
+        self._resuming = self._loop.call_later(EXHAUSTED_PAUSE, self.start)
+
+    async def _connect(self, sock: socket.socket) -> None:
+        try:
+            server_address = _prepare(sock)
+            await self._loop.connect_accepted_socket(
+                lambda: self._factory(server_address),
+                sock,
+                ssl=self._ssl_context,
+                ssl_handshake_timeout=self._handshake_timeout if self._ssl_context else None,
+                ssl_shutdown_timeout=TLS_SHUTDOWN_TIMEOUT if self._ssl_context else None,
+            )
+        except OSError as error:
+            # Plain HTTP on the TLS port, a time-out, a reset, no common version:
+            # a peer's affair, and ssl.SSLError is an OSError.
+            logger.debug("a connection failed before its first byte: %s", error)
+        except Exception:
+            logger.exception("a connection could not be set up")
+
+
+def _prepare(sock: socket.socket) -> ServerAddress:
+    """Set the socket's options; give the address it was accepted on."""
+    try:
+        sock.setblocking(False)
+        name = sock.getsockname()
+        if not isinstance(name, tuple):
+            return (name if isinstance(name, str) else name.decode("utf-8", "replace")), None
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
+    except BaseException:
+        sock.close()
+        raise
+    return name[0], name[1]

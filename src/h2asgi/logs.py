@@ -1,0 +1,204 @@
+"""The server's log and the access log.
+
+Both escape every control character: what a peer sends cannot forge a line, or
+reach the operator's terminal as a command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TextIO
+
+from .config import LogConfig
+from .errors import ConfigurationError
+from .trace import RequestRecord
+
+SERVER_LOGGER = "h2asgi"
+ACCESS_LOGGER = "h2asgi.access"
+
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%z"
+
+# C0, DEL, C1, the line separators that some viewers obey, the marks that turn
+# text around, and surrogates, which no stream can encode.
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSAFE_IN_TARGET = re.compile(rb"[^\x21\x23-\x5b\x5d-\x7e]")
+
+_COLOURS = {
+    logging.DEBUG: "\x1b[2m",
+    logging.WARNING: "\x1b[33m",
+    logging.ERROR: "\x1b[31m",
+    logging.CRITICAL: "\x1b[1;31m",
+}
+_PLAIN = "\x1b[0m"
+
+
+def escape(text: str) -> str:
+    """Write every character that could act on a terminal or a log as \\xNN or \\uNNNN."""
+    return _UNSAFE.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+class LineFormatter(logging.Formatter):
+    """One line per record; a traceback below it is indented, so that it cannot pass for one."""
+
+    def __init__(self, *, colours: bool) -> None:
+        super().__init__(datefmt=TIME_FORMAT)
+        self._colours = colours
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write the record as time, level and message."""
+        time_, level = self.formatTime(record, self.datefmt), record.levelname.lower()
+        colour = _COLOURS.get(record.levelno, "") if self._colours else ""
+        line = f"{time_} {colour}{level:<8}{_PLAIN if colour else ''} {escape(record.getMessage())}"
+        if record.exc_info:
+            traceback = self.formatException(record.exc_info)
+            line += "".join(f"\n    {escape(part)}" for part in traceback.split("\n"))
+        return line
+
+
+def configure(config: LogConfig) -> None:
+    """Send the server's log to stderr. For a process of our own only, never when embedded."""
+    stream = sys.stderr
+    colours = stream.isatty() and "NO_COLOR" not in os.environ
+    output = logging.StreamHandler(stream)
+    output.setFormatter(LineFormatter(colours=colours))
+    logger = logging.getLogger(SERVER_LOGGER)
+    for old in logger.handlers[:]:
+        logger.removeHandler(old)
+    logger.addHandler(output)
+    logger.setLevel(config.level.upper())
+    logger.propagate = False
+
+
+def flush() -> None:
+    """Push out whatever is buffered, come what may: the process is about to end."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, RuntimeError, AttributeError):
+            stream.flush()
+
+
+@contextlib.contextmanager
+def access_log(config: LogConfig) -> Iterator[AccessLog | None]:
+    """Open the access log of a process of our own: its file, or stdout. None when it is off.
+
+    Raises ``ConfigurationError`` when the file cannot be opened.
+    """
+    if not config.access_log:
+        yield None
+    elif config.access_log_file is None:
+        yield AccessLog(_to_stream(sys.stdout), timestamps=True)
+    else:
+        with _open_to_append(config.access_log_file) as stream:
+            log = AccessLog(_to_stream(stream), timestamps=True)
+            try:
+                yield log
+            finally:
+                log.flush()
+
+
+def embedded_access_log(config: LogConfig) -> AccessLog | None:
+    """Give an access log that goes to the embedding program's logging, if that wants it."""
+    logger = logging.getLogger(ACCESS_LOGGER)
+    if not config.access_log or not logger.isEnabledFor(logging.INFO):
+        return None
+
+    def write(lines: list[str]) -> None:
+        for line in lines:
+            logger.info("%s", line)
+
+    return AccessLog(write, timestamps=False)
+
+
+def _open_to_append(path: str) -> TextIO:
+    try:
+        return open(path, "a", encoding="ascii")
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot write the access log {path!r}: {error.strerror}; "
+            "choose another --access-log-file"
+        ) from error
+
+
+def _to_stream(stream: TextIO) -> Callable[[list[str]], None]:
+    def write(lines: list[str]) -> None:
+        stream.write("\n".join(lines) + "\n")
+        stream.flush()
+
+    return write
+
+
+class AccessLog:
+    """A ``Trace`` that writes a line per request.
+
+    The lines of one turn of the loop are written together, at its end. A line
+    is, for instance::
+
+        2026-01-31T12:00:00+0000 192.0.2.7:50123 "GET /?q=1 HTTP/2" 200 5120 1.4ms
+
+    Fields are client (``-`` on a Unix socket), method, target, protocol, status
+    (``-`` when no response was begun), octets of body and milliseconds. Inside
+    the quotes, quotes and backslashes are escaped too.
+    """
+
+    def __init__(self, write: Callable[[list[str]], None], *, timestamps: bool) -> None:
+        self._write = write
+        self._timestamps = timestamps
+        self._lines: list[str] = []
+        self._second = 0
+        self._time = ""
+
+    def request_finished(self, record: RequestRecord) -> None:
+        """Note the request; the line is written at the end of the loop's turn."""
+        if not self._lines:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._lines.append(self._timestamp() + format_request(record))
+
+    def flush(self) -> None:
+        """Write what was noted."""
+        lines, self._lines = self._lines, []
+        if not lines:
+            return
+        try:
+            self._write(lines)
+        except (OSError, ValueError) as error:
+            logging.getLogger(SERVER_LOGGER).debug("the access log cannot be written: %s", error)
+
+    def _timestamp(self) -> str:
+        if not self._timestamps:
+            return ""
+        now = time.time()
+        if int(now) != self._second:
+            self._second = int(now)
+            self._time = time.strftime(TIME_FORMAT, time.localtime(now)) + " "
+        return self._time
+
+
+def format_request(record: RequestRecord) -> str:
+    """Write one request as in ``AccessLog``, without the time. The result is ASCII."""
+    client = record.client
+    if client is None:
+        address = "-"
+    elif ":" in client[0]:
+        address = f"[{client[0]}]:{client[1]}"
+    else:
+        address = f"{client[0]}:{client[1]}"
+    method = _quoted(record.method.encode("utf-8", "surrogatepass"))
+    return (
+        f'{address} "{method} {_quoted(record.target)} HTTP/{record.http_version}" '
+        f"{record.status or '-'} {record.body_size} {record.duration * 1000:.1f}ms"
+    )
+
+
+def _quoted(text: bytes) -> str:
+    return _UNSAFE_IN_TARGET.sub(lambda match: b"\\x%02x" % ord(match[0]), text).decode("ascii")

@@ -1,0 +1,148 @@
+"""What a process of our own needs besides a server: an event loop, signals, an end.
+
+None of it is used when a program embeds ``Server`` in a loop of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Coroutine
+from types import FrameType
+from typing import Any, Literal, NoReturn, Self
+
+from . import logs
+from .errors import ConfigurationError
+
+logger = logging.getLogger("h2asgi")
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+LEFTOVER_TIMEOUT = 1.0
+"""Seconds for tasks and generators that the application left behind to end."""
+
+THREAD_TIMEOUT = 2.0
+"""Seconds for the application's threads to end. The interpreter would wait for ever."""
+
+
+def new_event_loop(choice: Literal["auto", "asyncio", "uvloop"]) -> asyncio.AbstractEventLoop:
+    """Make the loop; it is a selector loop on Windows too, since listeners use ``add_reader``."""
+    if choice != "asyncio":
+        try:
+            import uvloop
+        except ImportError:
+            if choice == "uvloop":
+                raise ConfigurationError(
+                    "--loop uvloop needs uvloop: pip install 'h2asgi[fast]'"
+                ) from None
+        else:
+            loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+            return loop
+    return asyncio.SelectorEventLoop()
+
+
+def loop_name(loop: asyncio.AbstractEventLoop) -> str:
+    """Give the name by which ``--loop`` chooses it."""
+    return type(loop).__module__.partition(".")[0]
+
+
+def run(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, None]) -> None:
+    """Run ``main`` and close the loop, without waiting for threads as ``asyncio.run`` does."""
+    loop.set_exception_handler(log_loop_error)
+    try:
+        loop.run_until_complete(main)
+    finally:
+        try:
+            loop.run_until_complete(_end_leftovers())
+        finally:
+            loop.close()
+
+
+async def _end_leftovers() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=LEFTOVER_TIMEOUT)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.get_running_loop().shutdown_asyncgens(), LEFTOVER_TIMEOUT)
+
+
+def log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Exception handler of the loop: what a peer's network did is no error of ours.
+
+    TLS ends without close_notify and time-outs of the TLS shutdown come here too.
+    """
+    error = context.get("exception")
+    message = context.get("message", "error in the event loop")
+    if isinstance(error, OSError) and ("transport" in context or "protocol" in context):
+        logger.debug("%s: %s", message, error)
+    else:
+        logger.error("%s", message, exc_info=error)
+
+
+class StopSignals:
+    """While entered, the first SIGINT or SIGTERM sets ``received``; the second ends the process.
+
+    Its exit code is then 128 and the signal's number, as shells have it. Outside
+    the main thread, where Python allows no signal handlers, nothing is installed.
+    """
+
+    def __init__(self) -> None:
+        self.received = asyncio.Event()
+        self._stopping = False
+        self._loop = asyncio.get_running_loop()
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        for number in STOP_SIGNALS:
+            # The loop's own way wakes it up without a race, but calls nothing while
+            # the application blocks it; a plain handler is called all the same.
+            with contextlib.suppress(NotImplementedError):
+                self._loop.add_signal_handler(number, _nothing)
+            self._previous[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, previous in self._previous.items():
+            with contextlib.suppress(NotImplementedError):
+                self._loop.remove_signal_handler(number)
+            signal.signal(number, previous)
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        if self._stopping:
+            logs.flush()
+            os._exit(128 + number)
+        self._stopping = True
+        self._loop.call_soon_threadsafe(self.received.set)
+
+
+def _nothing() -> None:
+    """Stand in for the handler that ``signal.signal`` installs."""
+
+
+def hanging_threads() -> list[str]:
+    """Wait a while for the threads that would keep the process from ending; name those left."""
+    deadline = time.monotonic() + THREAD_TIMEOUT
+    hanging = []
+    for thread in threading.enumerate():
+        if thread is threading.current_thread() or thread.daemon:
+            continue
+        thread.join(max(0.0, deadline - time.monotonic()))
+        if thread.is_alive():
+            hanging.append(thread.name)
+    return hanging
+
+
+def leave(code: int, threads: list[str]) -> NoReturn:
+    """End the process by force, since ``threads`` do not end."""
+    logger.warning("leaving threads that do not end: %s", ", ".join(threads))
+    logs.flush()
+    os._exit(code)

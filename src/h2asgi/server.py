@@ -1,0 +1,311 @@
+"""One server in one process: certificates, sockets, lifespan, connections, and the way out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import ssl
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from email.utils import formatdate
+from types import TracebackType
+from typing import Self
+
+from . import banner, devcerts, logs, process, sockets
+from .config import Config
+from .connection import Connection, ServerState
+from .errors import ApplicationError, ConfigurationError
+from .importer import ASGIApplication, import_application
+from .lifespan import Lifespan
+from .listener import Listener, ServerAddress
+from .options import make_config
+from .tls import certificate_warnings, create_context
+from .trace import Trace
+
+logger = logging.getLogger("h2asgi")
+
+RESET_TIMEOUT = 1.0
+"""Seconds between the reset of what outlived the graceful time-out and its cancellation."""
+
+CANCEL_TIMEOUT = 1.0
+"""Seconds for cancelled application tasks, and then for aborted connections, to end."""
+
+
+class Server:
+    """Serves ``app`` while it is entered::
+
+        async with h2asgi.Server(app, config) as server:
+            host, port = server.addresses[0]
+
+    Neither signals nor the configuration of ``logging`` are touched. ``trace``
+    is told of every request; without it the access log goes to the logger
+    ``h2asgi.access``. Entering raises ``ConfigurationError`` or
+    ``ApplicationError``. To be entered once.
+    """
+
+    def __init__(
+        self,
+        app: str | ASGIApplication,
+        config: Config | None = None,
+        *,
+        trace: Trace | None = None,
+    ) -> None:
+        self.addresses: list[tuple[str, int] | str] = []
+        """Where it listens: (host, port), or the path of a Unix socket."""
+        self._config = replace(config or Config(), app=app)
+        self._trace = trace
+        self._application: ASGIApplication | None = None
+        self._ssl_context: ssl.SSLContext | None = None
+        self._sockets: list[sockets.ListeningSocket] = []
+        self._notes: list[str] = []
+
+    async def __aenter__(self) -> Self:
+        try:
+            if self._application is None:
+                self.prepare()
+            await self._start()
+        except BaseException:
+            self.close_sockets()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stop()
+
+    def prepare(self) -> None:
+        """Do what can fail by an operator's mistake, before the application starts up.
+
+        Entering does it otherwise. It blocks, and an application that is
+        imported here may still run an event loop of its own.
+        """
+        config = self._config
+        if config.tls.enabled:
+            tls = devcerts.resolve(config.tls)
+            self._ssl_context = create_context(
+                tls, http1=config.http1.enabled, http2=config.http2.enabled
+            )
+            for warning in certificate_warnings(tls):
+                logger.warning("%s", warning)
+            if config.tls.dev_cert:
+                self._notes.append(devcerts.trust_hint(devcerts.ca_file()))
+        self._application = import_application(config)
+        wanted = sockets.parse(config.bind, tls=config.tls.enabled)
+        self._sockets = sockets.listen(wanted, config.bind.backlog)
+        self.addresses = [listening.address for listening in self._sockets]
+
+    def close_sockets(self) -> None:
+        """Stop listening; harmless when it was done before."""
+        for listening in self._sockets:
+            listening.close()
+        self._sockets = []
+
+    async def _start(self) -> None:
+        assert self._application is not None
+        config = self._config
+        loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self._lifespan = Lifespan(self._application, config.lifespan)
+        await self._lifespan.startup()
+        self._default_fields = DefaultFields(server=config.server_header, date=config.date_header)
+        self._state = ServerState(
+            app=self._application,
+            config=config,
+            loop=loop,
+            trace=self._trace or logs.embedded_access_log(config.log),
+            default_headers=self._default_fields,
+            lifespan_state=self._lifespan.state,
+        )
+        self._state.on_idle = self._changed.set
+        self._listener = Listener(
+            self._sockets,
+            self._connection,
+            ssl_context=self._ssl_context,
+            handshake_timeout=config.timeouts.tls_handshake,
+        )
+        self._default_fields.start(loop)
+        self._listener.start()
+        self._announce(loop)
+
+    def _connection(self, server: ServerAddress) -> Connection:
+        return Connection(self._state, tls=self._ssl_context is not None, server=server)
+
+    def _announce(self, loop: asyncio.AbstractEventLoop) -> None:
+        name = process.loop_name(loop)
+        for line in (*banner.lines(self._config, self.addresses, name), *self._notes):
+            logger.info("%s", line)
+        exposed = banner.exposed(self.addresses)
+        if exposed and self._ssl_context is None:
+            logger.warning(
+                "serving in the clear on %s: whoever is on the way can read and change it",
+                ", ".join(exposed),
+            )
+
+    async def _stop(self) -> None:
+        """Let requests finish, then insist; every step has its bound."""
+        try:
+            self._listener.stop()
+            await self._listener.cancel_handshakes()
+            await self._finish_requests()
+            self._abort_connections()
+            await self._until(lambda: not self._state.connections, CANCEL_TIMEOUT)
+            await self._lifespan.shutdown(self._config.timeouts.lifespan_shutdown)
+        except asyncio.CancelledError:
+            self._abort_connections()
+            await self._lifespan.cancel()
+            raise
+        finally:
+            self._default_fields.stop()
+
+    async def _finish_requests(self) -> None:
+        state, limit = self._state, self._config.timeouts.graceful
+        for connection in tuple(state.connections):
+            connection.begin_shutdown()
+        if await self._until(self._quiet, limit):
+            return
+        logger.warning(
+            "%d requests did not finish within %g s: resetting them", len(state.tasks), limit
+        )
+        for connection in tuple(state.connections):
+            connection.abort_streams()
+        if await self._until(self._quiet, RESET_TIMEOUT) or not state.tasks:
+            return
+        logger.warning("cancelling %d requests that go on after their reset", len(state.tasks))
+        for task in tuple(state.tasks):
+            task.cancel()
+        if not await self._until(lambda: not state.tasks, CANCEL_TIMEOUT):
+            logger.warning("leaving %d requests that ignore cancellation", len(state.tasks))
+
+    def _quiet(self) -> bool:
+        """Whether nothing is left but connections whose peers have yet to close them."""
+        state = self._state
+        return not state.tasks and all(connection.finished for connection in state.connections)
+
+    def _abort_connections(self) -> None:
+        for connection in tuple(self._state.connections):
+            connection.abort()
+
+    async def _until(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Wait for ``condition``, looking whenever a task or connection ends or finishes."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
+        return condition()
+
+
+class DefaultFields:
+    """Fields that every response gets; ``fields`` is replaced once a second for ``date``."""
+
+    def __init__(self, *, server: bool, date: bool) -> None:
+        self.fields: list[tuple[bytes, bytes]] = []
+        self._server = [(b"server", b"h2asgi")] if server else []
+        self._date = date
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Set the fields, now and whenever the second changes (RFC 9110 section 6.6.1)."""
+        self.fields = self._server
+        if self._date:
+            now = time.time()
+            date = formatdate(int(now), usegmt=True).encode("ascii")
+            self.fields = [(b"date", date), *self._server]
+            self._timer = loop.call_later(1 - now % 1, self.start, loop)
+
+    def stop(self) -> None:
+        """Leave the fields as they are."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+async def serve(
+    app: str | ASGIApplication,
+    config: Config | None = None,
+    *,
+    shutdown: asyncio.Event | None = None,
+) -> None:
+    """Serve until ``shutdown`` is set or the call is cancelled, then stop gracefully.
+
+    Like ``Server`` it leaves signals and ``logging`` alone.
+    """
+    async with Server(app, config):
+        await (shutdown or asyncio.Event()).wait()
+
+
+def run(app: str | ASGIApplication, **options: object) -> None:
+    """Serve until SIGINT or SIGTERM, with options named as on the command line (``http2_engine``).
+
+    Configures ``logging``, handles signals and makes the event loop. A mistake
+    is logged and raises ``SystemExit`` with the command's exit code.
+    """
+    try:
+        config = make_config(app, **options)
+        _run(config)
+    except (ConfigurationError, ApplicationError) as error:
+        _report(error)
+        sys.exit(error.exit_code)
+
+
+def run_config(config: Config) -> int:
+    """Do what the command does: serve until a signal, then give the exit code.
+
+    Raises ``ConfigurationError`` and ``ApplicationError``. When threads of the
+    application do not end, the process ends here.
+    """
+    code = 0
+    failure: ConfigurationError | ApplicationError | None = None
+    try:
+        _run(config)
+    except (ConfigurationError, ApplicationError) as error:
+        code, failure = error.exit_code, error
+    threads = process.hanging_threads()
+    if failure is not None:
+        if not threads:
+            raise failure
+        _report(failure)
+    if threads:
+        process.leave(code, threads)
+    return code
+
+
+def _report(error: ConfigurationError | ApplicationError) -> None:
+    """Log the sentence, and where the application's own code failed."""
+    cause = error.__cause__ if isinstance(error, ApplicationError) else None
+    logger.error("%s", error, exc_info=cause)
+
+
+def _run(config: Config) -> None:
+    logs.configure(config.log)
+    loop = process.new_event_loop(config.loop)
+    with contextlib.closing(loop), logs.access_log(config.log) as trace:
+        server = Server(config.app, config, trace=trace)
+        server.prepare()
+        process.run(loop, _serve_until_signalled(server))
+
+
+async def _serve_until_signalled(server: Server) -> None:
+    with process.StopSignals() as signals:
+        stopped = asyncio.ensure_future(signals.received.wait())
+        starting = asyncio.ensure_future(server.__aenter__())
+        # An application may take for ever to start up; a signal ends that too.
+        await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait((starting,))
+            if starting.cancelled():
+                return
+        await starting
+        gc.collect()
+        gc.freeze()
+        await stopped
+        logger.info("stopping")
+        await server.__aexit__(None, None, None)

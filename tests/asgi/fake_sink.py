@@ -1,0 +1,106 @@
+"""A sink that writes down what it is told, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from h2asgi.asgi.http import HTTPCycle
+from h2asgi.asgi.scope import build_http_scope
+from h2asgi.errors import ClientDisconnected
+
+
+class Defaults:
+    def __init__(self) -> None:
+        self.fields = [(b"server", b"h2asgi"), (b"date", b"now")]
+
+
+class FakeSink:
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.finished: list[tuple[int, int]] = []
+        self.acknowledged = 0
+        self.gone = False
+        self.window_open: asyncio.Event | None = None
+        """When given, ``send_data`` waits for it after queueing: the high-water mark."""
+
+    def send_informational(self, stream_id: int, status: int, headers: list[Any]) -> None:
+        self.calls.append(("informational", status, headers))
+
+    def send_headers(
+        self, stream_id: int, status: int, headers: list[Any], end_stream: bool
+    ) -> None:
+        self.calls.append(("headers", status, headers, end_stream))
+
+    async def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> None:
+        self.calls.append(("data", data, end_stream))
+        await asyncio.sleep(0)
+        if self.window_open is not None:
+            await self.window_open.wait()
+        if self.gone:
+            raise ClientDisconnected("reset")
+
+    async def flush(self) -> None:
+        self.calls.append(("flush",))
+        await asyncio.sleep(0)
+
+    def acknowledge_received_data(self, stream_id: int, size: int) -> None:
+        self.acknowledged += size
+
+    def reset_stream(self, stream_id: int, error_code: int) -> None:
+        self.calls.append(("reset", error_code))
+
+    def request_finished(self, cycle: HTTPCycle) -> None:
+        self.finished.append((cycle.status, cycle.body_size))
+
+    # Reading the record.
+
+    @property
+    def kinds(self) -> list[str]:
+        return [call[0] for call in self.calls]
+
+    @property
+    def head(self) -> tuple[int, dict[bytes, bytes], bool]:
+        """Status, fields and end_stream of the one response head."""
+        [(_, status, fields, end_stream)] = [c for c in self.calls if c[0] == "headers"]
+        return status, dict(fields), end_stream
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(call[1] for call in self.calls if call[0] == "data")
+
+
+def scope(target: bytes = b"/", **changes: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "http_version": "2",
+        "method": "GET",
+        "target": target,
+        "headers": [(b"host", b"localhost")],
+        "scheme": "https",
+        "client": ("127.0.0.1", 50000),
+        "server": ("127.0.0.1", 8443),
+        "root_path": "",
+        "state": None,
+        "extensions": None,
+    }
+    return build_http_scope(**fields | changes)
+
+
+def cycle(
+    sink: FakeSink,
+    *,
+    method: str = "GET",
+    http_version: str = "2",
+    end_stream: bool = True,
+    expect_continue: bool = False,
+) -> HTTPCycle:
+    return HTTPCycle(
+        sink,
+        1,
+        scope(method=method, http_version=http_version),
+        Defaults(),
+        method=method,
+        http_version=http_version,
+        end_stream=end_stream,
+        expect_continue=expect_continue,
+    )

@@ -64,23 +64,25 @@ def _find(app: str, app_dir: str) -> Any:
         raise ApplicationError(f"{app!r} does not name an application: write module:attribute")
     if not os.path.isdir(app_dir):
         raise ConfigurationError(f"the application's folder {app_dir} (--app-dir) does not exist")
-    found: Any = _import_module(module_name, os.path.abspath(app_dir))
+    return _follow(_import_module(module_name, os.path.abspath(app_dir)), attribute)
+
+
+def _follow(module: ModuleType, attribute: str) -> Any:
+    found: Any = module
     for part in attribute.split("."):
         try:
             found = getattr(found, part)
         except AttributeError:
+            where = f"the module {module.__name__}" if found is module else attribute
             raise ApplicationError(
-                _missing_attribute(module_name, attribute, part, found)
+                f"{where} has no attribute {part}:"
+                f" name the application in it, as in {module.__name__}:application"
             ) from None
+        except Exception as error:
+            raise ApplicationError(
+                f"{attribute} in the module {module.__name__} cannot be read: {_summary(error)}"
+            ) from error
     return found
-
-
-def _missing_attribute(module_name: str, attribute: str, part: str, found: object) -> str:
-    what = f"the module {module_name}" if isinstance(found, ModuleType) else attribute
-    return (
-        f"{what} has no attribute {part}:"
-        f" name the application in it, as in {module_name}:application"
-    )
 
 
 def _import_module(name: str, app_dir: str) -> ModuleType:

@@ -40,7 +40,7 @@ OPERATOR_ERRORS = {
         "--ciphers 'AES128-GCM-SHA256' allows AES128-GCM-SHA256, which RFC 9113 (section 9.2.2)"
         " prohibits: only suites with ephemeral keys and authenticated encryption may be used",
     ),
-    "an option that does not exist": (["--porto", "1"], 2, "No such option '--porto'"),
+    "an option that does not exist": (["--porto", "1"], 2, "No such option"),
     "an option without its value": (["--port"], 2, "Option '--port' requires an argument"),
     "two applications": (["hello", "again"], 2, "Got unexpected extra argument"),
     "a port out of range": (

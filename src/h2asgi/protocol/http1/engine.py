@@ -126,9 +126,7 @@ class HTTP1Engine:
 
     def take_events(self) -> list[Event]:
         """See ``Engine``."""
-        events = self._events
-        if events:
-            self._events = []
+        events, self._events = self._events, []
         return events
 
     def acknowledge_received_data(self, stream_id: int, size: int) -> None:
@@ -141,7 +139,7 @@ class HTTP1Engine:
     def reading_suspended(self) -> bool:
         """See ``Engine``: too much body unread, or too much pipelined behind a request."""
         exchange = self._exchange
-        if exchange is None or self._broken or self._phase is _Phase.CLOSED:
+        if exchange is None or self._broken:
             return False
         if exchange.request_ended:
             return self._parser.buffered > PIPELINE_LIMIT
@@ -231,6 +229,7 @@ class HTTP1Engine:
         exchange = self._exchange
         incomplete = exchange is not None and not exchange.request_ended
         unread = self._broken or incomplete or self._parser.buffered > 0
+        self._exchange = None
         self._enter(_Phase.CLOSED)
         self._events.append(ConnectionTerminated(error_code, reason, unread and not self._eof))
 
@@ -385,12 +384,7 @@ class HTTP1Engine:
     def _sending(self, stream_id: int) -> _Exchange | None:
         """Return the exchange if this is its id and its response may go on."""
         exchange = self._exchange
-        if (
-            exchange is None
-            or exchange.stream_id != stream_id
-            or exchange.response.ended
-            or self._phase is _Phase.CLOSED
-        ):
+        if exchange is None or exchange.stream_id != stream_id or exchange.response.ended:
             return None
         return exchange
 

@@ -64,8 +64,11 @@ class RequestHead:
     chunked: bool = False
 
 
-def http2_request(fields: Iterable[tuple[bytes, bytes]]) -> RequestHead:
+def http2_request(fields: Headers, max_header_list_size: int) -> RequestHead:
     """Check and normalise the decoded fields of an HTTP/2 request (RFC 9113 section 8.3)."""
+    # Section 6.5.2, SETTINGS_MAX_HEADER_LIST_SIZE.
+    if sum([len(name) + len(value) + 32 for name, value in fields]) > max_header_list_size:
+        raise RequestError(431, "request header fields are too large")
     pseudo: dict[bytes, bytes] = {}
     section = _FieldSection()
     for name, value in fields:
@@ -98,6 +101,13 @@ def http2_request(fields: Iterable[tuple[bytes, bytes]]) -> RequestHead:
     if section.host is not None and section.host.lower() != authority.lower():
         _malformed("host differs from :authority")
     return section.finish(method, target, authority)
+
+
+def http2_request_line(fields: Headers) -> tuple[str, bytes]:
+    """What method and target can be made out of a request that is not served, for the log."""
+    pseudo = dict(fields)
+    method = pseudo.get(b":method", b"").decode("ascii", "backslashreplace")
+    return method, pseudo.get(b":path") or pseudo.get(b":authority", b"")
 
 
 _REQUEST_PSEUDO_FIELDS = frozenset((b":method", b":scheme", b":authority", b":path"))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from h2.connection import H2Connection
+from h2.exceptions import FlowControlError
 from h2.stream import StreamInputs
+from h2.utilities import guard_increment_window
 from hpack import NeverIndexedHeaderTuple
 
-from ...errors import ErrorCode, PeerConnectionError
+from ...errors import ErrorCode, PeerConnectionError, PeerStreamError
 from ..events import Headers
 from . import frames
 from .frames import Flag, FrameType
@@ -20,6 +22,10 @@ MAX_WAITING_ANSWERS = 1000
 MAX_WAITING_ANSWER_OCTETS = 64 * 1024
 """Acknowledgements and resets that a peer provokes but does not read (CVE-2019-9512, -9515). An
 honest peer has a handful under way; past either bound the connection ends."""
+
+
+MAX_ENCODER_TABLE_SIZE = 4096
+"""The RFC 7541 default. A peer may offer more, but the memory for it would be ours."""
 
 
 class Sender:
@@ -46,6 +52,40 @@ class Sender:
         self._answer_octets += len(frame)
         if self._answers > MAX_WAITING_ANSWERS or self._answer_octets > MAX_WAITING_ANSWER_OCTETS:
             raise PeerConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "answers are not read")
+
+    def apply_settings(self, payload: memoryview) -> None:
+        """Take SETTINGS: h2 checks the values, applies them to every stream and acknowledges."""
+        header = frames.frame_header(len(payload), FrameType.SETTINGS, 0, 0)
+        self._h2.receive_data(header + payload)
+        if self._h2.encoder.header_table_size > MAX_ENCODER_TABLE_SIZE:
+            self._h2.encoder.header_table_size = MAX_ENCODER_TABLE_SIZE
+        self.answer(self._h2.data_to_send())
+        for stream in self._streams.open.values():
+            self.wake(stream)
+
+    def open_connection_window(self, increment: int) -> None:
+        """Take WINDOW_UPDATE on the connection; raises PeerConnectionError or h2's own."""
+        if not increment:
+            # RFC 9113 section 6.9.
+            raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "window increment of 0")
+        self._h2.outbound_flow_control_window = guard_increment_window(
+            self._h2.outbound_flow_control_window, increment
+        )
+
+    def open_stream_window(self, stream: Stream, increment: int) -> None:
+        """Take WINDOW_UPDATE on a stream, where both mistakes cost only the stream."""
+        if not increment:
+            raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, "window increment of 0")
+        try:
+            stream.outbound_flow_control_window = guard_increment_window(
+                stream.outbound_flow_control_window, increment
+            )
+        except FlowControlError:
+            # Section 6.9.1.
+            raise PeerStreamError(
+                ErrorCode.FLOW_CONTROL_ERROR, "window exceeds its maximum"
+            ) from None
+        self.wake(stream)
 
     def send_informational(self, stream: Stream, status: int, fields: Headers) -> None:
         """Queue a 1xx section."""

@@ -1,0 +1,326 @@
+"""The receiving half of a connection on h2: what each frame means, and what a broken rule costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from h2.connection import H2Connection
+from h2.stream import StreamInputs
+
+from ...config import HTTP2Config
+from ...errors import ErrorCode, PeerConnectionError, PeerStreamError
+from .. import headers
+from ..events import (
+    DataReceived,
+    Event,
+    Headers,
+    PingAcknowledged,
+    RequestEnded,
+    RequestReceived,
+    RequestRejected,
+    StreamReset,
+)
+from . import frames
+from .field_block import FieldBlock, check_dependency
+from .frames import Flag, Frame, FrameReader, FrameType
+from .goaway import MAX_STREAM_ID, SHUTDOWN_PING, Goaway
+from .receive_window import ConnectionWindow
+from .sender import Sender
+from .stream import ClosedBy, Stream, StreamTable
+
+DEFAULT_WINDOW = 65_535
+"""Both windows before any SETTINGS or WINDOW_UPDATE (RFC 9113 section 6.9.2)."""
+
+HTTP_VERSION = "2"
+
+
+class Receiver:
+    """Owns the input and the credit for it; leaves what happened in ``events``.
+
+    ``receive`` raises PeerConnectionError, or h2's ProtocolError where h2's
+    state machines object. Stream errors are dealt with here.
+    """
+
+    def __init__(
+        self,
+        config: HTTP2Config,
+        h2: H2Connection,
+        streams: StreamTable,
+        sender: Sender,
+        goaway: Goaway,
+    ) -> None:
+        self._config = config
+        self._h2 = h2
+        self._streams = streams
+        self._sender = sender
+        self._goaway = goaway
+        self._now = 0.0
+        self._reader = FrameReader(config.max_frame_size)
+        self._block = FieldBlock(h2.decoder, config.max_header_list_size)
+        self._window = ConnectionWindow(
+            config.connection_window, config.stream_window, config.max_connection_window
+        )
+        self.settings_received = False
+        self.events: list[Event] = []
+        # SETTINGS do not raise the connection window (RFC 9113 section 6.9.2).
+        increment = self._window.available - DEFAULT_WINDOW
+        if increment > 0:
+            sender.write(frames.window_update(0, increment))
+
+    def frames(self, data: bytes | bytearray | memoryview) -> Iterator[Frame]:
+        """Cut the input into frames."""
+        return self._reader.feed(data)
+
+    @property
+    def block_since(self) -> float | None:
+        """When the field block under way began, if one is."""
+        return self._block.since
+
+    def receive(self, frame: Frame, now: float) -> None:
+        """Act on one frame."""
+        self._now = now
+        kind = frame.type
+        if self._block.since is not None and kind != FrameType.CONTINUATION:
+            # Section 6.10: nothing comes between the frames of a field block.
+            raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "frame inside a field block")
+        if not self.settings_received and kind != FrameType.SETTINGS:
+            # Section 3.4.
+            raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "first frame is not SETTINGS")
+        receive = _RECEIVE.get(kind)
+        if receive is not None:  # section 5.5: frames of unknown types are ignored
+            receive(self, frame)
+
+    def _receive_data_frame(self, frame: Frame) -> None:
+        size = len(frame.payload)
+        self._window.receive(size)
+        payload = frames.strip_padding(frame.flags, frame.payload)
+        stream = self._streams.open.get(frame.stream_id)
+        if stream is None:
+            # Dropped, but it has used the connection window (section 5.1).
+            self._window.acknowledge(size)
+            self._give_connection_credit()
+            self._streams.check_late_frame(frame.stream_id)
+        elif not stream.window.receive(size):
+            # Section 6.9.1.
+            self._fail(stream, ErrorCode.FLOW_CONTROL_ERROR, "DATA exceeds the stream window")
+        elif stream.request_ended:
+            # Section 5.1, "half-closed (remote)".
+            self._fail(stream, ErrorCode.STREAM_CLOSED, "DATA after END_STREAM")
+        else:
+            if size != len(payload):
+                self.acknowledge(stream, size - len(payload))  # nobody consumes padding
+            self._receive_body(stream, payload, bool(frame.flags & Flag.END_STREAM))
+
+    def _receive_body(self, stream: Stream, payload: memoryview, end_stream: bool) -> None:
+        if stream.body_left is not None:
+            # Section 8.1.1: content-length and DATA must agree.
+            stream.body_left -= len(payload)
+            if stream.body_left < 0 or (end_stream and stream.body_left):
+                self._fail(stream, ErrorCode.PROTOCOL_ERROR, "body differs from content-length")
+                return
+        stream.step(StreamInputs.RECV_DATA)
+        if payload:
+            self.events.append(DataReceived(stream.stream_id, bytes(payload)))
+        if end_stream:
+            stream.step(StreamInputs.RECV_END_STREAM)
+            self.events.append(RequestEnded(stream.stream_id))
+
+    def _receive_headers_frame(self, frame: Frame) -> None:
+        fields = self._block.begin(frame, self._now)
+        if fields is not None:
+            self._receive_fields(frame.stream_id, fields)
+
+    def _receive_continuation_frame(self, frame: Frame) -> None:
+        fields = self._block.go_on(frame)
+        if fields is not None:
+            self._receive_fields(frame.stream_id, fields)
+
+    def _receive_fields(self, stream_id: int, fields: Headers) -> None:
+        # They are decoded by now, whatever becomes of the stream: the
+        # compression state belongs to the connection (section 4.3).
+        end_stream = self._block.end_stream
+        stream = self._streams.open.get(stream_id)
+        if stream is not None:
+            try:
+                self._receive_trailers(stream, fields, end_stream)
+            except PeerStreamError as error:
+                self._fail(stream, error.error_code, error.reason)
+        elif stream_id <= self._streams.highest:
+            self._streams.check_late_frame(stream_id)
+        else:
+            self._streams.take_id(stream_id)
+            try:
+                self._receive_request(stream_id, fields, end_stream)
+            except PeerStreamError as error:
+                self._streams.remember(stream_id, ClosedBy.US)
+                self._sender.answer(frames.rst_stream(stream_id, error.error_code))
+
+    def _receive_request(self, stream_id: int, fields: Headers, end_stream: bool) -> None:
+        if stream_id > self._goaway.last_stream_id:
+            # Section 6.8: the client has our GOAWAY on its way and will try elsewhere.
+            raise PeerStreamError(ErrorCode.REFUSED_STREAM, "shutting down")
+        if len(self._streams.open) >= self._config.max_concurrent_streams:
+            # Section 5.1.2; the client may try again.
+            raise PeerStreamError(ErrorCode.REFUSED_STREAM, "too many streams")
+        try:
+            head = headers.http2_request(fields, self._config.max_header_list_size)
+        except headers.RequestError as error:
+            if error.status == 400:
+                # Section 8.1.1: malformed.
+                raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, error.reason) from None
+            self._open(stream_id, end_stream)
+            method, target = headers.http2_request_line(fields)
+            version, status, reason = HTTP_VERSION, error.status, error.reason
+            self.events.append(RequestRejected(stream_id, version, method, target, status, reason))
+            return
+        if end_stream and head.content_length:
+            raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, "body differs from content-length")
+        self._open(stream_id, end_stream).body_left = head.content_length
+        expect_continue = head.expect_continue and not end_stream
+        self.events.append(
+            RequestReceived(
+                stream_id,
+                HTTP_VERSION,
+                head.method,
+                head.target,
+                head.headers,
+                end_stream,
+                expect_continue,
+            )
+        )
+
+    def _open(self, stream_id: int, end_stream: bool) -> Stream:
+        stream = Stream(stream_id, self._h2, self._config.stream_window)
+        stream.step(StreamInputs.RECV_HEADERS)
+        if end_stream:
+            stream.step(StreamInputs.RECV_END_STREAM)
+        self._streams.open[stream_id] = stream
+        return stream
+
+    def _receive_trailers(self, stream: Stream, fields: Headers, end_stream: bool) -> None:
+        if stream.request_ended:
+            # Section 5.1, "half-closed (remote)".
+            raise PeerStreamError(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
+        if not end_stream:
+            # Section 8.1: a second field section is the trailers, and the end.
+            raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, "trailers without END_STREAM")
+        if stream.body_left:
+            raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, "body differs from content-length")
+        try:
+            trailers = headers.trailers(fields)
+        except headers.RequestError as error:
+            raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, error.reason) from None
+        stream.step(StreamInputs.RECV_HEADERS)
+        stream.step(StreamInputs.RECV_END_STREAM)
+        self.events.append(RequestEnded(stream.stream_id, trailers))
+
+    def _receive_priority_frame(self, frame: Frame) -> None:
+        # Section 5.3.2: deprecated, so only its form is looked at.
+        if len(frame.payload) == 5:
+            check_dependency(frame.stream_id, frame.payload)
+            return
+        # Section 6.3: the one wrong size that is a stream error.
+        stream = self._streams.open.get(frame.stream_id)
+        if stream is not None:
+            self._fail(stream, ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has the wrong size")
+        elif frame.stream_id > self._streams.highest:
+            # An idle stream cannot be reset (section 6.4).
+            raise PeerConnectionError(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has the wrong size")
+
+    def _receive_rst_stream_frame(self, frame: Frame) -> None:
+        stream = self._streams.not_idle(frame.stream_id)
+        if stream is None:
+            return
+        stream.step(StreamInputs.RECV_RST_STREAM)
+        self.close(stream, ClosedBy.PEER)
+        error_code = int.from_bytes(frame.payload, "big")
+        self.report_reset(stream, error_code, "reset by the peer", remote=True)
+
+    def _receive_settings_frame(self, frame: Frame) -> None:
+        payload = frame.payload
+        if (frame.flags & Flag.ACK and payload) or len(payload) % 6:
+            # Section 6.5.
+            raise PeerConnectionError(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS has the wrong size")
+        if frame.flags & Flag.ACK:
+            return
+        self.settings_received = True
+        self._sender.apply_settings(payload)
+
+    def _receive_push_promise_frame(self, frame: Frame) -> None:
+        # Section 8.4: a client cannot push.
+        raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE from a client")
+
+    def _receive_ping_frame(self, frame: Frame) -> None:
+        payload = bytes(frame.payload)
+        if not frame.flags & Flag.ACK:
+            self._sender.answer(frames.ping(payload, ack=True))
+        elif payload != SHUTDOWN_PING:
+            self.events.append(PingAcknowledged(payload))
+        else:
+            self._goaway.ping_acknowledged()
+
+    def _receive_goaway_frame(self, frame: Frame) -> None:
+        if len(frame.payload) < 8:
+            raise PeerConnectionError(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY has the wrong size")
+        # Section 6.8: what is in flight finishes, then the connection ends.
+        self._goaway.peer_is_leaving = True
+
+    def _receive_window_update_frame(self, frame: Frame) -> None:
+        increment = int.from_bytes(frame.payload, "big") & MAX_STREAM_ID
+        stream = self._streams.not_idle(frame.stream_id) if frame.stream_id else None
+        if not frame.stream_id:
+            self._sender.open_connection_window(increment)
+        elif stream is not None:
+            try:
+                self._sender.open_stream_window(stream, increment)
+            except PeerStreamError as error:
+                self._fail(stream, error.error_code, error.reason)
+
+    # Credit, and the end of streams.
+
+    def acknowledge(self, stream: Stream, size: int) -> None:
+        """Count octets as consumed, and give the credit back that is due."""
+        stream.window.acknowledge(size)
+        self._window.acknowledge(size)
+        if not stream.request_ended:
+            increment = stream.window.credit()
+            if increment:
+                self._sender.write(frames.window_update(stream.stream_id, increment))
+        self._give_connection_credit()
+
+    def _give_connection_credit(self) -> None:
+        increment = self._window.credit()
+        if increment:
+            self._sender.write(frames.window_update(0, increment))
+
+    def _fail(self, stream: Stream, error_code: ErrorCode, reason: str) -> None:
+        """A stream error: the peer broke a rule (section 5.4.2)."""
+        self.close(stream, ClosedBy.US)
+        self.report_reset(stream, error_code, reason, remote=False)
+        self._sender.answer(frames.rst_stream(stream.stream_id, error_code))
+
+    def report_reset(self, stream: Stream, error_code: int, reason: str, *, remote: bool) -> None:
+        """Say that a stream is gone."""
+        self.events.append(StreamReset(stream.stream_id, error_code, reason, remote))
+
+    def close(self, stream: Stream, closed_by: ClosedBy) -> None:
+        """Forget a stream, with what it has unread and unsent."""
+        self._streams.close(stream, closed_by)
+        stream.outgoing.clear()
+        # What nobody will read must not hold the siblings' credit.
+        self._window.acknowledge(stream.window.unread)
+        self._give_connection_credit()
+
+
+_RECEIVE: dict[int, Callable[[Receiver, Frame], None]] = {
+    FrameType.DATA: Receiver._receive_data_frame,
+    FrameType.HEADERS: Receiver._receive_headers_frame,
+    FrameType.PRIORITY: Receiver._receive_priority_frame,
+    FrameType.RST_STREAM: Receiver._receive_rst_stream_frame,
+    FrameType.SETTINGS: Receiver._receive_settings_frame,
+    FrameType.PUSH_PROMISE: Receiver._receive_push_promise_frame,
+    FrameType.PING: Receiver._receive_ping_frame,
+    FrameType.GOAWAY: Receiver._receive_goaway_frame,
+    FrameType.WINDOW_UPDATE: Receiver._receive_window_update_frame,
+    FrameType.CONTINUATION: Receiver._receive_continuation_frame,
+}

@@ -32,7 +32,8 @@ class RequestBody:
         self.closed = False
         """Whether nobody will read on; what still arrives is dropped."""
         self._pieces: list[bytes | bytearray] = []
-        self._waiters: set[asyncio.Future[None]] | None = None
+        # In the order they came, which is the order they are served in.
+        self._waiters: dict[asyncio.Future[None], None] | None = None
 
     def feed(self, data: bytes) -> None:
         """Store a piece of the body; one that is not small is kept, not copied."""
@@ -82,12 +83,12 @@ class RequestBody:
         """
         waiter = asyncio.get_running_loop().create_future()
         if self._waiters is None:
-            self._waiters = set()
-        self._waiters.add(waiter)
+            self._waiters = {}
+        self._waiters[waiter] = None
         try:
             await waiter
         finally:
-            self._waiters.discard(waiter)
+            del self._waiters[waiter]
 
     def _wake(self) -> None:
         if self._waiters:

@@ -11,8 +11,8 @@ stands in the way of the next request.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import ClassVar, NoReturn
+from collections.abc import Iterator
+from typing import ClassVar
 
 import h11
 from h11._receivebuffer import ReceiveBuffer  # what we override is why h11 is pinned to 0.16
@@ -52,6 +52,7 @@ _illegal_octet = re.compile(
 _chunk_line = re.compile(
     rb"([0-9A-Fa-f]{1,%d})(?:;[\t\x20-\x7e\x80-\xff]*)?" % MAX_CHUNK_SIZE_DIGITS
 ).fullmatch
+_request_line = re.compile(rb"([^ ]+) ([^ ]+) HTTP/([0-9]\.[0-9])").fullmatch
 _plain_text = re.compile(rb"[\x20-\x7e\x80-\xff]{0,%d}" % MAX_REPORTED_LINE).match
 _token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 
@@ -96,13 +97,18 @@ class _Parser:
         try:
             event = connection.next_event()
         except h11.RemoteProtocolError:
-            self._explain()
-        if type(event) is not h11.Request:
-            return None
-        head = _check_request(event.method, event.target, event.http_version, event.headers)
+            event = None
+        else:
+            if event is h11.NEED_DATA:
+                return None
+        # h11 merges repeated fields and has reasons of its own for what it rejects;
+        # the lines as they came, and our rules, decide what the request is.
+        head, version = _parse_head(self._buffer.lines)
+        if event is None:
+            raise RequestError(400, "malformed request head")
         if not head.chunked and not head.content_length:
             self._end_request()
-        return head, "1.0" if event.http_version == b"1.0" else "1.1"
+        return head, version
 
     def read_body(self) -> bytes:
         if self._error is not None:
@@ -135,19 +141,6 @@ class _Parser:
     def _end_request(self) -> None:
         self._connection = None
         self._buffer.begin_request()
-
-    def _explain(self) -> NoReturn:
-        """Find our own reason for what h11 rejects, so that no library decides the status."""
-        lines = self._buffer.lines
-        request_line = lines[0].split(b" ") if lines else []
-        if len(request_line) == 3 and re.fullmatch(rb"HTTP/[0-9]\.[0-9]", request_line[2]):
-            method, target, version = request_line
-            fields = []
-            for line in lines[1:]:
-                name, colon, value = line.partition(b":")
-                fields.append((name.lower() if colon else b"", value.strip(b" \t")))
-            _check_request(method, target, version[5:], fields)
-        raise RequestError(400, "malformed request head")
 
     def request_line(self) -> tuple[str, bytes, str]:
         text = _plain_text(self._buffer.first_line)
@@ -289,9 +282,16 @@ class _StrictBuffer(ReceiveBuffer):
         return False
 
 
-def _check_request(
-    method: bytes, target: bytes, version: bytes, fields: Iterable[tuple[bytes, bytes]]
-) -> RequestHead:
+def _parse_head(lines: list[bytes]) -> tuple[RequestHead, str]:
+    request_line = _request_line(lines[0])
+    if request_line is None:
+        raise RequestError(400, "malformed request line")
+    method, target, version = request_line.groups()
     if version not in (b"1.0", b"1.1"):
         raise RequestError(505, "HTTP version not supported")  # RFC 9110 section 15.6.6
-    return http1_request(method, target, version, fields)
+    fields = []
+    for line in lines[1:]:
+        name, colon, value = line.partition(b":")
+        # Without a colon there is no name, which is a malformed one.
+        fields.append((name.lower() if colon else b"", value.strip(b" \t")))
+    return http1_request(method, target, version, fields), version.decode("ascii")

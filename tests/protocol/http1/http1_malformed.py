@@ -1,0 +1,165 @@
+"""What every HTTP/1.1 engine rejects, and with which status: one table for all of them.
+
+``MALFORMED_HEADS`` never become a request. ``MALFORMED_BODIES`` follow a head
+with ``Transfer-Encoding: chunked`` and break off a request that has begun.
+"""
+
+from __future__ import annotations
+
+LINE = b"GET / HTTP/1.1\r\n"
+HOST = b"Host: a.example\r\n"
+END = b"\r\n"
+TLS_CLIENT_HELLO = bytes.fromhex("16030100d6010000d20303") + bytes(range(256))[:200]
+
+MALFORMED_HEADS: dict[str, tuple[bytes, int]] = {
+    # The request line (RFC 9112 section 3)
+    "garbage": (b"hello\r\n\r\n", 400),
+    "tls-client-hello": (TLS_CLIENT_HELLO, 400),
+    "sslv2-hello": (b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10", 400),
+    "binary": (bytes(range(255, -1, -1)), 400),
+    "http-0.9": (b"GET /\r\n\r\n", 400),
+    "version-in-lower-case": (b"GET / http/1.1\r\n" + HOST + END, 400),
+    "version-of-two-digits": (b"GET / HTTP/1.10\r\n" + HOST + END, 400),
+    "version-without-minor": (b"GET / HTTP/1\r\n" + HOST + END, 400),
+    "version-with-space-behind": (b"GET / HTTP/1.1 \r\n" + HOST + END, 400),
+    "version-1.2": (b"GET / HTTP/1.2\r\n" + HOST + END, 505),
+    "version-2.0": (b"GET / HTTP/2.0\r\n" + HOST + END, 505),
+    "version-0.9": (b"GET / HTTP/0.9\r\n" + HOST + END, 505),
+    "http2-preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    "two-spaces-behind-method": (b"GET  / HTTP/1.1\r\n" + HOST + END, 400),
+    "two-spaces-behind-target": (b"GET /  HTTP/1.1\r\n" + HOST + END, 400),
+    "tabs-in-request-line": (b"GET\t/\tHTTP/1.1\r\n" + HOST + END, 400),
+    "space-before-method": (b" GET / HTTP/1.1\r\n" + HOST + END, 400),
+    "method-with-colon": (b"GE:T / HTTP/1.1\r\n" + HOST + END, 400),
+    "no-method": (b"/ HTTP/1.1\r\n" + HOST + END, 400),
+    "two-empty-lines-before": (b"\r\n\r\n" + LINE + HOST + END, 400),
+    "connect": (b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n", 501),
+    "connect-without-host": (b"CONNECT a.example:443 HTTP/1.1\r\n\r\n", 501),
+    # The target (RFC 9112 section 3.2)
+    "fragment": (b"GET /a#b HTTP/1.1\r\n" + HOST + END, 400),
+    "space-in-target": (b"GET /a b HTTP/1.1\r\n" + HOST + END, 400),
+    "target-beyond-ascii": (b"GET /\xc3\xa4 HTTP/1.1\r\n" + HOST + END, 400),
+    "relative-target": (b"GET index.html HTTP/1.1\r\n" + HOST + END, 400),
+    "authority-form-with-get": (b"GET a.example:80 HTTP/1.1\r\n" + HOST + END, 400),
+    "asterisk-with-get": (b"GET * HTTP/1.1\r\n" + HOST + END, 400),
+    "absolute-form-of-another-scheme": (b"GET ftp://a.example/ HTTP/1.1\r\n" + HOST + END, 400),
+    "absolute-form-without-authority": (b"GET http:/// HTTP/1.1\r\n" + HOST + END, 400),
+    "absolute-form-with-userinfo": (b"GET http://u:p@a.example/ HTTP/1.1\r\n" + HOST + END, 400),
+    "absolute-form-with-fragment": (b"GET http://a.example/#x HTTP/1.1\r\n" + HOST + END, 400),
+    # Host (RFC 9112 section 3.2)
+    "no-host": (LINE + END, 400),
+    "two-hosts": (LINE + HOST + HOST + END, 400),
+    "two-hosts-in-1.0": (b"GET / HTTP/1.0\r\n" + HOST + HOST + END, 400),
+    "two-hosts-in-one": (LINE + b"Host: a.example, b.example\r\n\r\n", 400),
+    "host-with-path": (LINE + b"Host: a.example/b\r\n\r\n", 400),
+    "host-with-userinfo": (LINE + b"Host: u@a.example\r\n\r\n", 400),
+    "absolute-form-without-host": (b"GET http://a.example/ HTTP/1.1\r\n\r\n", 400),
+    # Lines (RFC 9112 section 2.2)
+    "bare-lf-throughout": (b"GET / HTTP/1.1\nHost: a.example\n\n", 400),
+    "bare-lf-behind-request-line": (b"GET / HTTP/1.1\n" + HOST + END, 400),
+    "bare-lf-behind-field": (LINE + HOST + b"X: 1\nY: 2\r\n\r\n", 400),
+    "bare-lf-as-last-line": (LINE + HOST + b"\nGET /b HTTP/1.1\r\nHost: b\r\n\r\n", 400),
+    "bare-lf-before": (b"\n" + LINE + HOST + END, 400),
+    "bare-cr-in-field": (LINE + HOST + b"X: 1\rY: 2\r\n\r\n", 400),
+    "bare-cr-before-crlf": (LINE + HOST + b"X: 1\r\r\n\r\n", 400),
+    "bare-cr-in-target": (b"GET /\ra HTTP/1.1\r\n" + HOST + END, 400),
+    "nul-in-target": (b"GET /\0 HTTP/1.1\r\n" + HOST + END, 400),
+    "nul-in-value": (LINE + HOST + b"X: a\0b\r\n\r\n", 400),
+    "nul-in-name": (LINE + HOST + b"X\0: a\r\n\r\n", 400),
+    "bell-in-value": (LINE + HOST + b"X: \x07\r\n\r\n", 400),
+    "delete-in-value": (LINE + HOST + b"X: \x7f\r\n\r\n", 400),
+    "vertical-tab-in-value": (LINE + HOST + b"X: \x0b\r\n\r\n", 400),
+    # Fields (RFC 9112 section 5)
+    "space-before-colon": (LINE + b"Host : a.example\r\n\r\n", 400),
+    "tab-before-colon": (LINE + b"Host\t: a.example\r\n\r\n", 400),
+    "space-before-colon-of-framing": (LINE + HOST + b"Content-Length : 5\r\n\r\n", 400),
+    "space-in-name": (LINE + HOST + b"X Y: 1\r\n\r\n", 400),
+    "name-beyond-ascii": (LINE + HOST + b"X\xc3\xa4: 1\r\n\r\n", 400),
+    "name-with-brackets": (LINE + HOST + b"X[]: 1\r\n\r\n", 400),
+    "no-name": (LINE + HOST + b": 1\r\n\r\n", 400),
+    "no-colon": (LINE + HOST + b"X\r\n\r\n", 400),
+    "obs-fold": (LINE + HOST + b"X: 1\r\n 2\r\n\r\n", 400),
+    "obs-fold-by-tab": (LINE + HOST + b"X: 1\r\n\t2\r\n\r\n", 400),
+    "obs-fold-hides-framing": (LINE + HOST + b"X:\r\n Content-Length: 5\r\n\r\n", 400),
+    "white-space-before-first-field": (LINE + b" " + HOST + END, 400),
+    "line-of-white-space": (LINE + HOST + b" \r\nX: 1\r\n\r\n", 400),
+    # Content-Length (RFC 9112 section 6.3)
+    "length-twice": (LINE + HOST + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\n", 400),
+    "lengths-differ": (LINE + HOST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n", 400),
+    "length-list": (LINE + HOST + b"Content-Length: 5, 5\r\n\r\n", 400),
+    "length-signed": (LINE + HOST + b"Content-Length: +5\r\n\r\n", 400),
+    "length-negative": (LINE + HOST + b"Content-Length: -5\r\n\r\n", 400),
+    "length-hexadecimal": (LINE + HOST + b"Content-Length: 0x5\r\n\r\n", 400),
+    "length-with-underscore": (LINE + HOST + b"Content-Length: 1_0\r\n\r\n", 400),
+    "length-fraction": (LINE + HOST + b"Content-Length: 5.0\r\n\r\n", 400),
+    "length-empty": (LINE + HOST + b"Content-Length:\r\n\r\n", 400),
+    "length-superscript": (LINE + HOST + b"Content-Length: \xb2\r\n\r\n", 400),
+    "length-beyond-64-bits": (LINE + HOST + b"Content-Length: 99999999999999999999\r\n\r\n", 400),
+    "length-of-many-digits": (LINE + HOST + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", 400),
+    # Transfer-Encoding (RFC 9112 sections 6.1 and 6.3)
+    "coding-and-length": (
+        LINE + HOST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n", 400,
+    ),
+    "length-and-coding": (
+        LINE + HOST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400,
+    ),
+    "coding-twice": (
+        LINE + HOST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 400,
+    ),
+    "coding-twice-differing": (
+        LINE + HOST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n", 400,
+    ),
+    "chunked-twice": (LINE + HOST + b"Transfer-Encoding: chunked, chunked\r\n\r\n", 400),
+    "chunked-not-last": (LINE + HOST + b"Transfer-Encoding: chunked, gzip\r\n\r\n", 400),
+    "coding-without-chunked": (LINE + HOST + b"Transfer-Encoding: gzip\r\n\r\n", 400),
+    "coding-identity": (LINE + HOST + b"Transfer-Encoding: identity\r\n\r\n", 400),
+    "coding-empty": (LINE + HOST + b"Transfer-Encoding:\r\n\r\n", 400),
+    "coding-quoted": (LINE + HOST + b'Transfer-Encoding: "chunked"\r\n\r\n', 400),
+    "coding-with-junk": (LINE + HOST + b"Transfer-Encoding: xchunked\r\n\r\n", 400),
+    "coding-with-vertical-tab": (LINE + HOST + b"Transfer-Encoding: \x0bchunked\r\n\r\n", 400),
+    "coding-with-comma": (LINE + HOST + b"Transfer-Encoding: chunked,\r\n\r\n", 400),
+    "coding-behind-fold": (LINE + HOST + b"Transfer-Encoding:\r\n chunked\r\n\r\n", 400),
+    "coding-unknown": (LINE + HOST + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 501),
+    "coding-in-1.0": (
+        b"POST / HTTP/1.0\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n", 400,
+    ),
+}  # fmt: skip
+
+MALFORMED_BODIES: dict[str, tuple[bytes, int]] = {
+    # RFC 9112 section 7.1
+    "no-size": (b"\r\nhello\r\n", 400),
+    "size-not-hexadecimal": (b"g\r\n", 400),
+    "size-with-prefix": (b"0x5\r\nhello\r\n", 400),
+    "size-signed": (b"+5\r\nhello\r\n", 400),
+    "size-negative": (b"-1\r\n", 400),
+    "size-with-underscore": (b"1_0\r\n", 400),
+    "size-beyond-64-bits": (b"10000000000000005\r\nhello\r\n", 400),
+    "size-with-leading-zeros-without-end": (b"0" * 17 + b"5\r\nhello\r\n", 400),
+    "space-before-size": (b" 5\r\nhello\r\n", 400),
+    "space-behind-size": (b"5 \r\nhello\r\n", 400),
+    "space-before-extension": (b"5 ;a=b\r\nhello\r\n", 400),
+    "bare-lf-behind-size": (b"5\nhello\r\n", 400),
+    "bare-cr-behind-size": (b"5\rhello\r\n", 400),
+    "bare-lf-in-extension": (b"5;a\nb\r\nhello\r\n", 400),
+    "bare-cr-in-extension": (b"5;a\rb\r\nhello\r\n", 400),
+    "nul-in-extension": (b"5;a\0b\r\nhello\r\n", 400),
+    "extensions-too-long": (b"5;" + b"a" * 70_000, 431),
+    "extensions-too-long-together": ((b"1;" + b"a" * 7000 + b"\r\nx\r\n") * 10, 431),
+    "chunk-longer-than-size": (b"5\r\nhello!\r\n", 400),
+    "chunk-shorter-than-size": (b"5\r\nhell\r\n0\r\n\r\n", 400),
+    "chunk-ends-in-bare-lf": (b"5\r\nhello\n0\r\n\r\n", 400),
+    "chunk-ends-in-bare-cr": (b"5\r\nhello\r0\r\n\r\n", 400),
+    "last-chunk-line-ends-in-bare-lf": (b"0\n\r\n", 400),
+    # The trailer section (RFC 9112 section 7.1.2)
+    "trailer-ends-in-bare-lf": (b"0\r\nx: 1\n\n", 400),
+    "trailer-section-ends-in-bare-lf": (b"0\r\n\n", 400),
+    "trailer-with-bare-cr": (b"0\r\nx: 1\r2\r\n\r\n", 400),
+    "trailer-with-nul": (b"0\r\nx: \0\r\n\r\n", 400),
+    "trailer-obs-fold": (b"0\r\nx: 1\r\n 2\r\n\r\n", 400),
+    "trailer-begins-with-space": (b"0\r\n x: 1\r\n\r\n", 400),
+    "trailer-space-before-colon": (b"0\r\nx : 1\r\n\r\n", 400),
+    "trailer-without-colon": (b"0\r\nx\r\n\r\n", 400),
+    "trailer-connection-field": (b"0\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+    "trailers-too-large": (b"0\r\nx: " + b"a" * 70_000, 431),
+    "trailers-too-many": (b"0\r\n" + b"x: 1\r\n" * 257 + b"\r\n", 431),
+}

@@ -7,20 +7,17 @@ from collections.abc import Sequence
 
 from ._version import __version__
 from .config import Config
+from .protocol.engines import http1_engine, http2_engine
 
 Address = tuple[str, int] | str
 
-_AUTOMATIC_ENGINES = {"http2": "h2", "http1": "h11"}
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def lines(config: Config, addresses: Sequence[Address], loop: str) -> list[str]:
     """Give the start-up lines: version and what it runs on, then the addresses."""
-    engines = [
-        _AUTOMATIC_ENGINES[name] if protocol.engine == "auto" else protocol.engine
-        for name, protocol in (("http2", config.http2), ("http1", config.http1))
-        if protocol.enabled
-    ]
+    engines = [http2_engine(config.http2).name] * config.http2.enabled
+    engines += [http1_engine(config.http1).name] * config.http1.enabled
     protocols = ["HTTP/2"] * config.http2.enabled + ["HTTP/1.1"] * config.http1.enabled
     how = "over TLS" if config.tls.enabled else "in the clear"
     first = (

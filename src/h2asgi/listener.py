@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -135,9 +136,9 @@ class Listener:
 
     async def _connect(self, sock: socket.socket) -> None:
         try:
-            server_address = _prepare(sock)
+            protocol = self._protocol_of(sock)
             await self._loop.connect_accepted_socket(
-                lambda: self._factory(server_address),
+                lambda: protocol,
                 sock,
                 ssl=self._ssl_context,
                 ssl_handshake_timeout=self._handshake_timeout if self._ssl_context else None,
@@ -150,17 +151,20 @@ class Listener:
         except Exception:
             logger.exception("a connection could not be set up")
 
+    def _protocol_of(self, sock: socket.socket) -> asyncio.BaseProtocol:
+        try:
+            return self._factory(_set_options(sock))
+        except BaseException:
+            sock.close()  # no transport will
+            raise
 
-def _prepare(sock: socket.socket) -> ServerAddress:
-    """Set the socket's options; give the address it was accepted on."""
-    try:
-        sock.setblocking(False)
-        name = sock.getsockname()
-        if not isinstance(name, tuple):
-            return (name if isinstance(name, str) else name.decode("utf-8", "replace")), None
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
-    except BaseException:
-        sock.close()
-        raise
+
+def _set_options(sock: socket.socket) -> ServerAddress:
+    """Set what a connection's socket needs; give the address it was accepted on."""
+    sock.setblocking(False)
+    name = sock.getsockname()
+    if not isinstance(name, tuple):
+        return os.fsdecode(name), None
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
     return name[0], name[1]

@@ -210,7 +210,8 @@ def _open_tcp_once(candidates: list[_SocketAddress], backlog: int) -> list[Liste
 def _bind_tcp(
     family: socket.AddressFamily, address: tuple[Any, ...], backlog: int
 ) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sets TCP_NODELAY on what is accepted, but only if this names the protocol.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":
             # Or a restart would have to wait for the old connections' TIME_WAIT.

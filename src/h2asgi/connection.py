@@ -20,31 +20,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator
+import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
-from types import coroutine
-from typing import Any, cast
+from typing import cast
 
-from .asgi.http import DefaultFields, HTTPCycle
-from .asgi.scope import Application, build_http_scope
-from .config import Config
-from .errors import ClientDisconnected, ErrorCode
-from .protocol.engine import SEND_HIGH_WATER, Engine
+from .errors import ErrorCode
+from .exchanges import ApplicationState, Endpoints, Exchanges
+from .protocol.engine import Engine
 from .protocol.engines import http1_engine, http2_engine
-from .protocol.events import (
-    ConnectionTerminated,
-    DataReceived,
-    Event,
-    Headers,
-    PingAcknowledged,
-    RequestEnded,
-    RequestReceived,
-    RequestRejected,
-    SendQueueDrained,
-    StreamReset,
-)
+from .protocol.events import ConnectionTerminated
 from .protocol.http2.frames import PREFACE
-from .trace import RequestRecord, Trace
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows: a connection is finished when it is lost
+    _QUEUE_REQUEST: int | None = None
+else:
+    _QUEUE_REQUEST = getattr(termios, "TIOCOUTQ", None)
 
 logger = logging.getLogger("h2asgi")
 
@@ -63,34 +57,13 @@ CLOSE_TIME = 30.0
 """Seconds for a slow peer to take what the transport still holds once we are done. Without a bound
 one that never reads would keep its connection for ever."""
 
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
-
 
 @dataclass(slots=True, eq=False)
-class ServerState:
-    """What the connections of one server share.
+class ServerState(ApplicationState):
+    """What the connections of one server share."""
 
-    ``on_idle`` is called whenever a connection or an application task is gone.
-    """
-
-    app: Application
-    config: Config
-    loop: asyncio.AbstractEventLoop
-    default_headers: DefaultFields
-    trace: Trace | None = None
-    lifespan_state: dict[str, Any] | None = None
-    on_idle: Callable[[], None] | None = None
     connections: set[Connection] = field(default_factory=set)
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
     read_buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BUFFER_SIZE)))
-
-    def task_done(self, task: asyncio.Task[None]) -> None:
-        """Forget an application task; what it raised was logged by its cycle."""
-        self.tasks.discard(task)
-        if not task.cancelled():
-            task.exception()
-        if self.on_idle is not None:
-            self.on_idle()
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -102,7 +75,6 @@ class Connection(asyncio.BufferedProtocol):
         # The transport's side.
         self._tls = tls
         self._server = server
-        self._client: tuple[str, int] | None = None
         self._transport: asyncio.Transport | None = None
         self._writing_paused = False
         self._reading_paused = False
@@ -112,10 +84,8 @@ class Connection(asyncio.BufferedProtocol):
         # The protocol's side.
         self._engine: Engine | None = None
         self._first_bytes = bytearray()  # until they tell the protocol, in the clear
-        # The application's side.
-        self._cycles: dict[int, HTTPCycle] = {}
-        self._writers: dict[int, list[asyncio.Future[None]]] = {}
-        self._records: dict[int, tuple[RequestRecord, float]] = {}
+        # The application's side, there as soon as the engine is.
+        self._exchanges: Exchanges | None = None
         # The end.
         self._terminated: ConnectionTerminated | None = None
         self._closing = False
@@ -130,8 +100,11 @@ class Connection(asyncio.BufferedProtocol):
         self._state.connections.add(self)
         self._transport.set_write_buffer_limits(high=WRITE_SIZE)
         peer = transport.get_extra_info("peername")
-        if isinstance(peer, tuple):
-            self._client = (peer[0], peer[1])
+        self._endpoints = Endpoints(
+            "https" if self._tls else "http",
+            (peer[0], peer[1]) if isinstance(peer, tuple) else None,
+            self._server,
+        )
         config = self._state.config
         if self._tls:
             ssl_object = transport.get_extra_info("ssl_object")
@@ -191,7 +164,8 @@ class Connection(asyncio.BufferedProtocol):
         self._closing = True
         if self._timer is not None:
             self._timer.cancel()
-        self._disconnect_all()
+        if self._exchanges is not None:
+            self._exchanges.disconnect_all()
         self._state.connections.discard(self)
         if self._state.on_idle is not None:
             self._state.on_idle()
@@ -209,7 +183,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def begin_shutdown(self) -> None:
         """Finish what is open and take nothing new."""
-        self._was_idle = not self._cycles
+        self._was_idle = not self._exchanges
         if self._engine is None:
             if self._transport is not None and not self._closing:
                 self._close_transport()
@@ -220,11 +194,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def abort_streams(self) -> None:
         """Reset whatever is still in flight, then close."""
-        if self._engine is None or self._closing:
+        if self._engine is None or self._exchanges is None or self._closing:
             self.abort()
             return
-        for stream_id in list(self._cycles):
-            self._engine.reset_stream(stream_id, ErrorCode.CANCEL)
+        self._exchanges.reset_all()
         self._engine.terminate(ErrorCode.NO_ERROR, "the server is stopping")
         self._take_events()
         self._schedule_flush()
@@ -238,10 +211,12 @@ class Connection(asyncio.BufferedProtocol):
     def finished(self) -> bool:
         """Whether nothing is left to do but for the peer to close.
 
-        One that had answers under way is finished only when its transport is,
-        since they may still lie in there.
+        After answers, that is when they have been delivered: until then some of
+        them may lie in the transport, and dropping it would cut them off.
         """
-        return self._transport is None or (self._closing and self._was_idle)
+        if self._transport is None:
+            return True
+        return self._closing and (self._was_idle or _is_delivered(self._transport))
 
     # The protocol.
 
@@ -256,170 +231,30 @@ class Connection(asyncio.BufferedProtocol):
         self._deadline = None
         return True
 
+    def _start(self, engine: Engine) -> None:
+        self._engine = engine
+        self._exchanges = Exchanges(self._state, self._endpoints, engine, self._schedule_flush)
+
     def _start_http1(self) -> None:
         config = self._state.config
         engine = http1_engine(config.http1)
-        self._engine = engine(config.http1, config.timeouts, self._loop.time())
+        self._start(engine(config.http1, config.timeouts, self._loop.time()))
 
     def _start_http2(self) -> None:
         config = self._state.config
         engine = http2_engine(config.http2)
-        self._engine = engine(config.http2, config.timeouts, self._loop.time())
+        self._start(engine(config.http2, config.timeouts, self._loop.time()))
 
     def _take_events(self) -> None:
         assert self._engine is not None
+        assert self._exchanges is not None
         for event in self._engine.take_events():
-            _ON_EVENT[type(event)](self, event)
-
-    def _on_request_received(self, event: RequestReceived) -> None:
-        state = self._state
-        scope = build_http_scope(
-            http_version=event.http_version,
-            method=event.method,
-            target=event.target,
-            headers=event.headers,
-            scheme="https" if self._tls else "http",
-            client=self._client,
-            server=self._server,
-            root_path=state.config.root_path,
-            state=state.lifespan_state,
-            extensions=None,
-        )
-        cycle = HTTPCycle(
-            self,
-            event.stream_id,
-            scope,
-            state.default_headers,
-            method=event.method,
-            http_version=event.http_version,
-            end_stream=event.end_stream,
-            expect_continue=event.expect_continue,
-        )
-        self._cycles[event.stream_id] = cycle
-        self._begin_record(event.stream_id, event.method, event.target, event.http_version)
-        task = state.loop.create_task(cycle.run(state.app))
-        state.tasks.add(task)
-        task.add_done_callback(state.task_done)
-
-    def _on_request_rejected(self, event: RequestRejected) -> None:
-        logger.debug("%s: %d %s", self, event.status, event.reason)
-        assert self._engine is not None
-        body = f"{event.reason}\n".encode("latin-1", "replace")
-        length = (b"content-length", b"%d" % len(body))
-        fields = [_TEXT, length, *self._state.default_headers.fields]
-        no_content = event.method == "HEAD"
-        self._engine.send_headers(event.stream_id, event.status, fields, no_content)
-        if not no_content:
-            self._engine.send_data(event.stream_id, body, True)
-        self._begin_record(event.stream_id, event.method, event.target, event.http_version)
-        self._end_record(event.stream_id, event.status, 0 if no_content else len(body))
-
-    def _on_data_received(self, event: DataReceived) -> None:
-        cycle = self._cycles.get(event.stream_id)
-        if cycle is not None and not cycle.body.closed:
-            cycle.body.feed(event.data)
-        else:
-            assert self._engine is not None
-            self._engine.acknowledge_received_data(event.stream_id, len(event.data))
-
-    def _on_request_ended(self, event: RequestEnded) -> None:
-        cycle = self._cycles.get(event.stream_id)
-        if cycle is not None:
-            cycle.end_request(event.trailers)
-
-    def _on_stream_reset(self, event: StreamReset) -> None:
-        logger.debug("%s: stream %d: %s", self, event.stream_id, event.reason)
-        cycle = self._cycles.get(event.stream_id)
-        if cycle is not None:
-            cycle.disconnect()
-        self._fail_writers(event.stream_id)
-
-    def _on_send_queue_drained(self, event: SendQueueDrained) -> None:
-        for writer in self._writers.pop(event.stream_id, ()):
-            if not writer.done():
-                writer.set_result(None)
-
-    def _on_ping_acknowledged(self, event: PingAcknowledged) -> None:
-        logger.debug("%s: PING was acknowledged", self)
-
-    def _on_connection_terminated(self, event: ConnectionTerminated) -> None:
-        logger.debug("%s: ends: %s", self, event.reason)
-        self._terminated = event
-        self._disconnect_all()
-
-    def _disconnect_all(self) -> None:
-        for cycle in list(self._cycles.values()):
-            cycle.disconnect()
-        for stream_id in list(self._writers):
-            self._fail_writers(stream_id)
-
-    # The sink of the cycles.
-
-    def send_informational(self, stream_id: int, status: int, headers: Headers) -> None:
-        """See ``asgi.http.Sink``."""
-        assert self._engine is not None
-        self._engine.send_informational(stream_id, status, headers)
-        self._schedule_flush()
-
-    def send_headers(self, stream_id: int, status: int, headers: Headers, end_stream: bool) -> None:
-        """See ``asgi.http.Sink``."""
-        assert self._engine is not None
-        self._engine.send_headers(stream_id, status, headers, end_stream)
-        self._schedule_flush()
-
-    async def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> None:
-        """See ``asgi.http.Sink``. The flush runs while the caller yields, or waits for room."""
-        assert self._engine is not None
-        queued = self._engine.send_data(stream_id, data, end_stream)
-        self._schedule_flush()
-        if queued <= SEND_HIGH_WATER:
-            await _turn_of_the_loop()
-            return
-        writer = self._loop.create_future()
-        self._writers.setdefault(stream_id, []).append(writer)
-        await writer
-
-    async def flush(self) -> None:
-        """See ``asgi.http.Sink``."""
-        self._schedule_flush()
-        await _turn_of_the_loop()
-
-    def acknowledge_received_data(self, stream_id: int, size: int) -> None:
-        """See ``asgi.http.Sink``. What the application took, the peer may send again."""
-        assert self._engine is not None
-        self._engine.acknowledge_received_data(stream_id, size)
-        self._schedule_flush()
-
-    def reset_stream(self, stream_id: int, error_code: int) -> None:
-        """See ``asgi.http.Sink``."""
-        assert self._engine is not None
-        self._engine.reset_stream(stream_id, error_code)
-        self._fail_writers(stream_id)
-        self._schedule_flush()
-
-    def request_finished(self, cycle: HTTPCycle) -> None:
-        """See ``asgi.http.Sink``."""
-        self._cycles.pop(cycle.stream_id, None)
-        self._end_record(cycle.stream_id, cycle.status, cycle.body_size)
-
-    def _fail_writers(self, stream_id: int) -> None:
-        for writer in self._writers.pop(stream_id, ()):
-            if not writer.done():
-                writer.set_exception(ClientDisconnected("the client is gone"))
-
-    def _begin_record(self, stream_id: int, method: str, target: bytes, version: str) -> None:
-        if self._state.trace is not None:
-            record = RequestRecord(self._client, method, target, version, 0, 0, 0.0)
-            self._records[stream_id] = (record, self._loop.time())
-
-    def _end_record(self, stream_id: int, status: int, body_size: int) -> None:
-        trace = self._state.trace
-        if trace is not None and stream_id in self._records:
-            record, began = self._records.pop(stream_id)
-            record.status = status
-            record.body_size = body_size
-            record.duration = self._loop.time() - began
-            trace.request_finished(record)
+            if type(event) is ConnectionTerminated:
+                logger.debug("%s: ends: %s", self, event.reason)
+                self._terminated = event
+                self._exchanges.disconnect_all()
+            else:
+                self._exchanges.take(event)
 
     # The way out.
 
@@ -539,22 +374,19 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def __str__(self) -> str:
-        return "{}:{}".format(*self._client) if self._client else "unix"
+        return str(self._endpoints)
 
 
-@coroutine
-def _turn_of_the_loop() -> Generator[None]:
-    """Let everything that is scheduled already run first, a flush among it."""
-    yield
+def _is_delivered(transport: asyncio.Transport) -> bool:
+    """Whether the peer's system has acknowledged everything that was written.
 
-
-_ON_EVENT: dict[type[Event], Callable[[Connection, Any], None]] = {
-    RequestReceived: Connection._on_request_received,
-    RequestRejected: Connection._on_request_rejected,
-    DataReceived: Connection._on_data_received,
-    RequestEnded: Connection._on_request_ended,
-    StreamReset: Connection._on_stream_reset,
-    SendQueueDrained: Connection._on_send_queue_drained,
-    PingAcknowledged: Connection._on_ping_acknowledged,
-    ConnectionTerminated: Connection._on_connection_terminated,
-}
+    The buffers of a TLS transport are not all visible, but none of them holds
+    anything for long while the kernel's own queue is empty.
+    """
+    if _QUEUE_REQUEST is None or transport.get_write_buffer_size():
+        return False
+    sock = transport.get_extra_info("socket")
+    with suppress(OSError, ValueError):
+        queued = fcntl.ioctl(sock.fileno(), _QUEUE_REQUEST, bytes(4))
+        return int.from_bytes(queued, sys.byteorder) == 0
+    return False

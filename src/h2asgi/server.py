@@ -35,6 +35,10 @@ CANCEL_TIMEOUT = 1.0
 """Seconds for cancelled application tasks, and then for aborted connections, to end."""
 
 
+DELIVERY_POLL = 0.05
+"""Seconds between looks at what the kernel has yet to deliver, while the server stops."""
+
+
 class Server:
     """Serves ``app`` while it is entered::
 
@@ -194,12 +198,16 @@ class Server:
             connection.abort()
 
     async def _until(self, condition: Callable[[], bool], timeout: float) -> bool:
-        """Wait for ``condition``, looking whenever a task or connection ends or finishes."""
+        """Wait for ``condition``, looking whenever a task or connection ends, and now and then.
+
+        When the last octets of an answer are delivered, nothing says so.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while not condition():
                     self._changed.clear()
-                    await self._changed.wait()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._changed.wait(), DELIVERY_POLL)
         return condition()
 
 

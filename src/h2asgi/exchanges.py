@@ -1,0 +1,275 @@
+"""The requests in flight on one connection, between the engine's events and the cycles.
+
+Every event of the engine that concerns a stream ends here, and every call of a
+cycle goes on from here to the engine. The connection lends its engine and the
+callable that schedules a flush; that flush runs while a writer yields.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from types import coroutine
+from typing import Any
+
+from .asgi.http import DefaultFields, HTTPCycle
+from .asgi.scope import Application, build_http_scope
+from .config import Config
+from .errors import ClientDisconnected, ErrorCode
+from .protocol.engine import SEND_HIGH_WATER, Engine
+from .protocol.events import (
+    DataReceived,
+    Event,
+    Headers,
+    PingAcknowledged,
+    RequestEnded,
+    RequestReceived,
+    RequestRejected,
+    SendQueueDrained,
+    StreamReset,
+)
+from .trace import RequestRecord, Trace
+
+logger = logging.getLogger("h2asgi")
+
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+
+
+@dataclass(slots=True, eq=False)
+class ApplicationState:
+    """What the requests of one server share.
+
+    ``on_idle`` is called whenever an application task, or a connection, is gone.
+    """
+
+    app: Application
+    config: Config
+    loop: asyncio.AbstractEventLoop
+    default_headers: DefaultFields
+    trace: Trace | None = None
+    lifespan_state: dict[str, Any] | None = None
+    on_idle: Callable[[], None] | None = None
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def task_done(self, task: asyncio.Task[None]) -> None:
+        """Forget an application task; what it raised was logged by its cycle."""
+        self.tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
+        if self.on_idle is not None:
+            self.on_idle()
+
+
+@dataclass(slots=True, frozen=True)
+class Endpoints:
+    """What every request of a connection says of it, as in the ASGI scope."""
+
+    scheme: str
+    client: tuple[str, int] | None
+    server: tuple[str, int | None]
+
+    def __str__(self) -> str:
+        return "{}:{}".format(*self.client) if self.client else "unix"
+
+
+class Exchanges:
+    """The open requests of one connection; the sink of their cycles (``asgi.http.Sink``)."""
+
+    __slots__ = (
+        "_cycles",
+        "_endpoints",
+        "_engine",
+        "_loop",
+        "_records",
+        "_schedule_flush",
+        "_state",
+        "_writers",
+    )
+
+    def __init__(
+        self,
+        state: ApplicationState,
+        endpoints: Endpoints,
+        engine: Engine,
+        schedule_flush: Callable[[], None],
+    ) -> None:
+        self._state = state
+        self._loop = state.loop
+        self._endpoints = endpoints
+        self._engine = engine
+        self._schedule_flush = schedule_flush
+        self._cycles: dict[int, HTTPCycle] = {}
+        self._writers: dict[int, list[asyncio.Future[None]]] = {}
+        self._records: dict[int, tuple[RequestRecord, float]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._cycles)
+
+    # What the engine tells.
+
+    def take(self, event: Event) -> None:
+        """Act on an event; the end of the connection is the connection's own affair."""
+        _ON_EVENT[type(event)](self, event)
+
+    def _on_request_received(self, event: RequestReceived) -> None:
+        state = self._state
+        scope = build_http_scope(
+            http_version=event.http_version,
+            method=event.method,
+            target=event.target,
+            headers=event.headers,
+            scheme=self._endpoints.scheme,
+            client=self._endpoints.client,
+            server=self._endpoints.server,
+            root_path=state.config.root_path,
+            state=state.lifespan_state,
+            extensions=None,
+        )
+        cycle = HTTPCycle(
+            self,
+            event.stream_id,
+            scope,
+            state.default_headers,
+            method=event.method,
+            http_version=event.http_version,
+            end_stream=event.end_stream,
+            expect_continue=event.expect_continue,
+        )
+        self._cycles[event.stream_id] = cycle
+        self._begin_record(event.stream_id, event.method, event.target, event.http_version)
+        task = state.loop.create_task(cycle.run(state.app))
+        state.tasks.add(task)
+        task.add_done_callback(state.task_done)
+
+    def _on_request_rejected(self, event: RequestRejected) -> None:
+        logger.debug("%s: %d %s", self._endpoints, event.status, event.reason)
+        body = f"{event.reason}\n".encode("latin-1", "replace")
+        length = (b"content-length", b"%d" % len(body))
+        fields = [_TEXT, length, *self._state.default_headers.fields]
+        no_content = event.method == "HEAD"
+        self._engine.send_headers(event.stream_id, event.status, fields, no_content)
+        if not no_content:
+            self._engine.send_data(event.stream_id, body, True)
+        self._begin_record(event.stream_id, event.method, event.target, event.http_version)
+        self._end_record(event.stream_id, event.status, 0 if no_content else len(body))
+
+    def _on_data_received(self, event: DataReceived) -> None:
+        cycle = self._cycles.get(event.stream_id)
+        if cycle is not None and not cycle.body.closed:
+            cycle.body.feed(event.data)
+        else:
+            self._engine.acknowledge_received_data(event.stream_id, len(event.data))
+
+    def _on_request_ended(self, event: RequestEnded) -> None:
+        cycle = self._cycles.get(event.stream_id)
+        if cycle is not None:
+            cycle.end_request(event.trailers)
+
+    def _on_stream_reset(self, event: StreamReset) -> None:
+        logger.debug("%s: stream %d: %s", self._endpoints, event.stream_id, event.reason)
+        cycle = self._cycles.get(event.stream_id)
+        if cycle is not None:
+            cycle.disconnect()
+        self._fail_writers(event.stream_id)
+
+    def _on_send_queue_drained(self, event: SendQueueDrained) -> None:
+        for writer in self._writers.pop(event.stream_id, ()):
+            if not writer.done():
+                writer.set_result(None)
+
+    def _on_ping_acknowledged(self, event: PingAcknowledged) -> None:
+        logger.debug("%s: PING was acknowledged", self._endpoints)
+
+    def disconnect_all(self) -> None:
+        """Tell everybody who waits that the client is gone."""
+        for cycle in list(self._cycles.values()):
+            cycle.disconnect()
+        for stream_id in list(self._writers):
+            self._fail_writers(stream_id)
+
+    def reset_all(self) -> None:
+        """Reset every stream that is in flight; the connection ends next."""
+        for stream_id in self._cycles:
+            self._engine.reset_stream(stream_id, ErrorCode.CANCEL)
+
+    # What the cycles call.
+
+    def send_informational(self, stream_id: int, status: int, headers: Headers) -> None:
+        """See ``asgi.http.Sink``."""
+        self._engine.send_informational(stream_id, status, headers)
+        self._schedule_flush()
+
+    def send_headers(self, stream_id: int, status: int, headers: Headers, end_stream: bool) -> None:
+        """See ``asgi.http.Sink``."""
+        self._engine.send_headers(stream_id, status, headers, end_stream)
+        self._schedule_flush()
+
+    async def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> None:
+        """See ``asgi.http.Sink``. The flush runs while the caller yields, or waits for room."""
+        queued = self._engine.send_data(stream_id, data, end_stream)
+        self._schedule_flush()
+        if queued <= SEND_HIGH_WATER:
+            await _turn_of_the_loop()
+            return
+        writer = self._loop.create_future()
+        self._writers.setdefault(stream_id, []).append(writer)
+        await writer
+
+    async def flush(self) -> None:
+        """See ``asgi.http.Sink``."""
+        self._schedule_flush()
+        await _turn_of_the_loop()
+
+    def acknowledge_received_data(self, stream_id: int, size: int) -> None:
+        """See ``asgi.http.Sink``. What the application took, the peer may send again."""
+        self._engine.acknowledge_received_data(stream_id, size)
+        self._schedule_flush()
+
+    def reset_stream(self, stream_id: int, error_code: int) -> None:
+        """See ``asgi.http.Sink``."""
+        self._engine.reset_stream(stream_id, error_code)
+        self._fail_writers(stream_id)
+        self._schedule_flush()
+
+    def request_finished(self, cycle: HTTPCycle) -> None:
+        """See ``asgi.http.Sink``."""
+        self._cycles.pop(cycle.stream_id, None)
+        self._end_record(cycle.stream_id, cycle.status, cycle.body_size)
+
+    def _fail_writers(self, stream_id: int) -> None:
+        for writer in self._writers.pop(stream_id, ()):
+            if not writer.done():
+                writer.set_exception(ClientDisconnected("the client is gone"))
+
+    def _begin_record(self, stream_id: int, method: str, target: bytes, version: str) -> None:
+        if self._state.trace is not None:
+            record = RequestRecord(self._endpoints.client, method, target, version, 0, 0, 0.0)
+            self._records[stream_id] = (record, self._loop.time())
+
+    def _end_record(self, stream_id: int, status: int, body_size: int) -> None:
+        trace = self._state.trace
+        if trace is not None and stream_id in self._records:
+            record, began = self._records.pop(stream_id)
+            record.status = status
+            record.body_size = body_size
+            record.duration = self._loop.time() - began
+            trace.request_finished(record)
+
+
+@coroutine
+def _turn_of_the_loop() -> Generator[None]:
+    """Let everything that is scheduled already run first, a flush among it."""
+    yield
+
+
+_ON_EVENT: dict[type[Event], Callable[[Exchanges, Any], None]] = {
+    RequestReceived: Exchanges._on_request_received,
+    RequestRejected: Exchanges._on_request_rejected,
+    DataReceived: Exchanges._on_data_received,
+    RequestEnded: Exchanges._on_request_ended,
+    StreamReset: Exchanges._on_stream_reset,
+    SendQueueDrained: Exchanges._on_send_queue_drained,
+    PingAcknowledged: Exchanges._on_ping_acknowledged,
+}

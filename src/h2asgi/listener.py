@@ -26,9 +26,9 @@ EXHAUSTED_PAUSE = 1.0
 """Seconds without accepting once descriptors ran out; trying at once again would only spin."""
 
 TLS_SHUTDOWN_TIMEOUT = 30.0
-"""Seconds for the last octets and close_notify, then for the peer's. The event loop drops what it has
-not written by then, so this is for a slow reader of the end of an answer; a server that stops does
-not wait for it."""
+"""Seconds for the last octets and close_notify, then for the peer's. What the event loop has not
+written by then it drops, so this is for slow readers of the end of an answer; a server that stops
+does not wait for it."""
 
 NOTSENT_LOWAT = 128 * 1024
 """Bytes not yet sent above which the kernel takes no more.

@@ -252,7 +252,6 @@ class _StrictBuffer(ReceiveBuffer):
         limit = MAX_CHUNK_SIZE_DIGITS + self._extensions_left
         self._check_octets(searched, min(size + (end < 0), limit))
         if size > limit:
-            # RFC 9112 section 7.1.1: extensions are bounded over the whole request.
             raise RequestError(431, "chunk extensions too large")
         if end < 0:
             self._next_line_search = len(data)
@@ -260,7 +259,10 @@ class _StrictBuffer(ReceiveBuffer):
         match = _chunk_line(bytes(data[:end]))
         if match is None:
             raise RequestError(400, "malformed chunk line")
+        # RFC 9112 section 7.1.1: extensions are bounded over the whole request.
         self._extensions_left -= end - match.end(1)
+        if self._extensions_left < 0:
+            raise RequestError(431, "chunk extensions too large")
         return self._extract(end + 2)
 
     def maybe_extract_at_most(self, count: int) -> bytes | None:  # type: ignore[override]

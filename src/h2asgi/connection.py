@@ -148,10 +148,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """Let answers go out to a client that has only shut down its sending side."""
-        if self._engine is None or self._closing:
+        if self._engine is None or self._exchanges is None or self._closing:
             return False
         self._engine.receive_eof(self._loop.time())
         self._take_events()
+        self._exchanges.client_closed()
         self._schedule_flush()
         # TLS transports cannot be half-closed; they warn when asked to.
         return not self._tls and self._terminated is None

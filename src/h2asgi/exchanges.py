@@ -182,6 +182,11 @@ class Exchanges:
     def _on_ping_acknowledged(self, event: PingAcknowledged) -> None:
         logger.debug("%s: PING was acknowledged", self._endpoints)
 
+    def client_closed(self) -> None:
+        """Tell the applications that the client has closed its side (HTTP/1.1 in the clear)."""
+        for cycle in self._cycles.values():
+            cycle.client_closed()
+
     def disconnect_all(self) -> None:
         """Tell everybody who waits that the client is gone."""
         for cycle in list(self._cycles.values()):

@@ -273,3 +273,31 @@ def test_no_100_for_a_client_that_does_not_wait_or_has_gone():
         assert informationals(sink) == []
 
     asyncio.run(main())
+
+
+def test_a_client_that_closed_its_side_is_reported_but_still_answered():
+    async def main():
+        sink = FakeSink()
+        one = cycle(sink, end_stream=True)
+        assert (await one.receive())["type"] == "http.request"
+        waiting = asyncio.create_task(one.receive())
+        assert await is_waiting(waiting)
+        one.client_closed()
+        assert (await soon(waiting)) == {"type": "http.disconnect"}
+        await one.send(START)
+        await one.send({"type": "http.response.body", "body": b"late"})
+        assert ("data", b"late", True) in sink.calls
+
+    asyncio.run(main())
+
+
+def test_a_client_that_closed_its_side_has_its_request_read_first():
+    async def main():
+        one = cycle(FakeSink(), method="POST", end_stream=False)
+        one.body.feed(b"x")
+        one.end_request([])
+        one.client_closed()
+        assert (await one.receive())["body"] == b"x"
+        assert (await one.receive()) == {"type": "http.disconnect"}
+
+    asyncio.run(main())

@@ -83,6 +83,7 @@ class HTTPCycle:
     """
 
     __slots__ = (
+        "_client_closed",
         "_content_left",
         "_default_fields",
         "_disconnected",
@@ -133,6 +134,7 @@ class HTTPCycle:
         self._content_left: int | None = None
         self._no_content = False
 
+        self._client_closed = False
         self._disconnected = False
         self._finished = False
         self.status = 0
@@ -153,6 +155,15 @@ class HTTPCycle:
         self.body.close()
         self._finish()
 
+    def client_closed(self) -> None:
+        """Take note that the client has closed its side of the connection.
+
+        Mostly it is gone, and ``receive()`` says so at once; but it may have
+        closed only its sending side, so what the application sends still goes out.
+        """
+        self._client_closed = True
+        self.body.end()
+
     # What the application calls.
 
     async def receive(self) -> Message:
@@ -167,6 +178,8 @@ class HTTPCycle:
                     # until it hears that somebody wants to read it.
                     self._expects_continue = False
                     self._sink.send_informational(self.stream_id, 100, [])
+            elif self._client_closed:
+                break
             await body.wait()
         return {"type": "http.disconnect"}
 

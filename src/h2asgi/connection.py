@@ -115,7 +115,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._start_http1()
             else:
                 logger.debug("%s: no protocol was negotiated", self)
-                self._transport.close()
+                self._close_transport()
                 return
         elif not config.http2.enabled:
             self._start_http1()

@@ -358,7 +358,9 @@ class HTTPCycle:
         elif self._disconnected and _follows_disconnect(error):
             # Frameworks put an exception of their own in place of the OSError.
             # A mistake in the clean-up looks the same, so it is not kept secret.
-            logger.info("%s: client disconnected: %a", self._request_line(), error)
+            # As text: a record that is kept must not keep the frames, and with
+            # them the application's generators, alive.
+            logger.info("%s: client disconnected: %s", self._request_line(), ascii(error))
         else:
             logger.error("%s: exception in the application", self._request_line(), exc_info=error)
 

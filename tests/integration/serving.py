@@ -1,0 +1,215 @@
+"""Servers for the tests: on a thread of this process, and as processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from apps.letters import HANG
+
+import h2asgi
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Paths of PEM files."""
+
+    ca_file: str
+    certfile: str
+    keyfile: str
+
+    def client_context(self, *protocols: str) -> ssl.SSLContext:
+        """A new context: clients such as httpx change the one they are given."""
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if protocols:
+            context.set_alpn_protocols(list(protocols))
+        return context
+
+
+class _Target:
+    """What clients need to know of a server."""
+
+    certificate: Certificate | None
+    port: int
+
+    @property
+    def url(self) -> str:
+        scheme = "http" if self.certificate is None else "https"
+        return f"{scheme}://localhost:{self.port}"
+
+    def connect(self, *protocols: str, receive_buffer: int | None = None) -> socket.socket:
+        """Connect, with TLS and these ALPN protocols if the server has a certificate.
+
+        ``receive_buffer`` bounds what the kernel takes for a client that does not read.
+        """
+        sock = socket.socket()
+        sock.settimeout(HANG)
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.connect(("127.0.0.1", self.port))
+        if self.certificate is None:
+            return sock
+        context = self.certificate.client_context(*protocols)
+        return context.wrap_socket(sock, server_hostname="localhost")
+
+
+class _Errors(logging.Handler):
+    """What was logged at error level, as text."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.exc_info is not None and record.exc_info[1] is not None:
+            text += f" ({record.exc_info[1]!r})"
+        self.lines.append(text)
+
+
+class BackgroundServer(_Target):
+    """``h2asgi.Server`` on port 0, in an event loop on a thread of its own."""
+
+    def __init__(
+        self, app: Any, certificate: Certificate | None, options: dict[str, object]
+    ) -> None:
+        self.certificate = certificate
+        files: dict[str, object] = {}
+        if certificate is not None:
+            files = {"certfile": certificate.certfile, "keyfile": certificate.keyfile}
+        self._app = app
+        self._config = h2asgi.make_config(app, port=0, **files, **options)
+        self._log = _Errors()
+        self.errors = self._log.lines
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._failure: BaseException | None = None
+
+    def start(self) -> None:
+        for name in ("h2asgi", "asyncio"):
+            logging.getLogger(name).addHandler(self._log)
+        self._thread.start()
+        assert self._ready.wait(HANG)
+        if self._failure is not None:
+            raise self._failure
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join(HANG)
+        for name in ("h2asgi", "asyncio"):
+            logging.getLogger(name).removeHandler(self._log)
+        assert not self._thread.is_alive()
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as failure:
+            self._failure = failure
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopped = asyncio.Event()
+        async with h2asgi.Server(self._app, self._config) as server:
+            address = server.addresses[0]
+            assert isinstance(address, tuple)
+            self.port = address[1]
+            self._ready.set()
+            await self._stopped.wait()
+
+
+class Command(_Target):
+    """``python -m h2asgi``, its output and its end."""
+
+    def __init__(self, app: str, certificate: Certificate | None, options: Sequence[str]) -> None:
+        self.certificate = certificate
+        arguments = ["--app-dir", str(FOLDER), "--port", "0", *options, app]
+        if certificate is not None:
+            arguments += ["--certfile", certificate.certfile, "--keyfile", certificate.keyfile]
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("H2ASGI_")
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "h2asgi", *arguments],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.output: list[str] = []
+        self._listening = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.output.append(line)
+            found = re.search(r"https?://localhost:(\d+)", line)
+            if found is not None and not self._listening.is_set():
+                self.port = int(found[1])
+                self._listening.set()
+        self._listening.set()  # it has ended, if it was not set before
+
+    def wait_until_listening(self) -> None:
+        assert self._listening.wait(HANG)
+        assert hasattr(self, "port"), "".join(self.output)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> int:
+        """Give the exit code."""
+        code = self.process.wait(HANG)
+        self._reader.join(HANG)
+        return code
+
+    def kill(self) -> None:
+        """End it if it is still there, gently first so that coverage is written."""
+        if self.process.poll() is None:
+            self.terminate()
+            try:
+                self.process.wait(HANG)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._reader.join(HANG)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+    def complaints(self) -> list[str]:
+        """What looks like a traceback or an error in the output."""
+        return [line for line in self.output if re.search(r"Traceback|\berror\b|Error", line, re.I)]
+
+    def peak_memory(self) -> int:
+        """The most memory the process has held so far, in octets (VmHWM)."""
+        return self._memory("VmHWM")
+
+    def memory(self) -> int:
+        """The memory the process holds, in octets (VmRSS)."""
+        return self._memory("VmRSS")
+
+    def _memory(self, name: str) -> int:
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith(name + ":"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError(name)

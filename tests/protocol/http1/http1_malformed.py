@@ -140,6 +140,7 @@ MALFORMED_BODIES: dict[str, tuple[bytes, int]] = {
     "space-before-extension": (b"5 ;a=b\r\nhello\r\n", 400),
     "bare-lf-behind-size": (b"5\nhello\r\n", 400),
     "bare-cr-behind-size": (b"5\rhello\r\n", 400),
+    "bare-cr-before-crlf": (b"5\r\r\nhello\r\n", 400),
     "bare-lf-in-extension": (b"5;a\nb\r\nhello\r\n", 400),
     "bare-cr-in-extension": (b"5;a\rb\r\nhello\r\n", 400),
     "nul-in-extension": (b"5;a\0b\r\nhello\r\n", 400),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from http1_malformed import MALFORMED_BODIES, MALFORMED_HEADS
 from http1_peer import GET, POST_CHUNKED, EngineFactory, Peer, post
 from hypothesis import given, settings
@@ -109,5 +110,11 @@ def test_mutated_requests(engine_factory: EngineFactory, octets: bytes, places: 
 @settings(max_examples=200, deadline=None)
 @given(octets=streams | mutated())
 def test_octet_by_octet(engine_factory: EngineFactory, octets: bytes) -> None:
+    singles = [octets[i : i + 1] for i in range(len(octets))]
+    assert transcript(engine_factory, singles) == transcript(engine_factory, [octets])
+
+
+@pytest.mark.parametrize("octets", MALFORMED)
+def test_malformed_octet_by_octet(engine_factory: EngineFactory, octets: bytes) -> None:
     singles = [octets[i : i + 1] for i in range(len(octets))]
     assert transcript(engine_factory, singles) == transcript(engine_factory, [octets])

@@ -248,9 +248,9 @@ class _StrictBuffer(ReceiveBuffer):
         searched = max(0, self._next_line_search - 1)
         end = data.find(b"\r\n", searched)
         # Without an end the last octet may be a CR, which is no part of the line.
-        size = end if end >= 0 else len(data) - 1
+        size = len(data) - 1 if end < 0 else end
         limit = MAX_CHUNK_SIZE_DIGITS + self._extensions_left
-        self._check_octets(searched, min(size + (end < 0), limit))
+        self._check_octets(searched, min(size, limit) + 2)
         if size > limit:
             raise RequestError(431, "chunk extensions too large")
         if end < 0:

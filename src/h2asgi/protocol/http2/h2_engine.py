@@ -31,7 +31,7 @@ from . import frames
 from .goaway import Goaway
 from .receiver import Receiver
 from .sender import Sender
-from .stream import ClosedBy, Stream, StreamTable
+from .stream import Stream, StreamTable
 
 
 class H2Engine:
@@ -89,7 +89,7 @@ class H2Engine:
         """See ``Engine``. HTTP/2 has no half-closed connections: whoever closes is gone."""
         self._now = now
         for stream in list(self._streams.open.values()):
-            self._receiver.close(stream, ClosedBy.PEER)
+            self._receiver.close(stream, by_us=False)
             self._receiver.report_reset(stream, ErrorCode.CANCEL, "connection closed", remote=True)
         self._end(ErrorCode.NO_ERROR, "closed by the peer")
 
@@ -112,7 +112,6 @@ class H2Engine:
         stream = self._live(stream_id)
         if stream is not None and not stream.response_started:
             self._sender.send_headers(stream, status, headers, end_stream)
-            self._settle()
 
     def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> int:
         """See ``Engine``. ``data_to_send`` writes it as the windows allow."""
@@ -138,8 +137,7 @@ class H2Engine:
         stream = self._live(stream_id)
         if stream is not None:
             self._sender.write(frames.rst_stream(stream_id, error_code))
-            self._receiver.close(stream, ClosedBy.US)
-            self._notice_idle()
+            self._receiver.close(stream, by_us=True)
 
     def ping(self, payload: bytes) -> None:
         """See ``Engine``."""
@@ -163,20 +161,26 @@ class H2Engine:
         return None if self._terminated else self._streams.open.get(stream_id)
 
     def _settle(self) -> None:
-        """Close the streams whose responses have ended; wake the writers that may go on."""
+        """Close the streams whose responses have ended; wake the writers that may go on.
+
+        Only what is taken to be written has ended: as long as a peer does not
+        read, the streams that it has open bound what waits for it.
+        """
         sender = self._sender
         if sender.drained:
             self._receiver.events += map(SendQueueDrained, sender.drained)
             sender.drained.clear()
         while sender.ended:
             stream = sender.ended.pop()
+            if self._streams.open.get(stream.stream_id) is not stream:
+                continue  # reset before its end was taken
             if stream.state_machine.state is StreamState.CLOSED:
-                self._receiver.close(stream, ClosedBy.BOTH)
+                self._receiver.close(stream, by_us=False)
             else:
                 # Section 8.1: an answer ahead of its request's end asks the
                 # client to stop sending.
                 sender.write(frames.rst_stream(stream.stream_id, ErrorCode.NO_ERROR))
-                self._receiver.close(stream, ClosedBy.US)
+                self._receiver.close(stream, by_us=True)
         self._notice_idle()
 
     # The end of the connection.
@@ -212,13 +216,13 @@ class H2Engine:
             self._receiver.events.append(ConnectionTerminated(error_code, reason, unread_input))
 
     def next_deadline(self) -> float | None:
-        """See ``Engine``. Preface, drain, field block, idle: one of them at a time."""
+        """See ``Engine``. Drain, preface, field block, idle: one of them at a time."""
         if self._terminated:
             return None
-        if not self._receiver.settings_received:
-            return self._preface_deadline
         if self._goaway.deadline is not None:
             return self._goaway.deadline
+        if not self._receiver.settings_received:
+            return self._preface_deadline
         if self._receiver.block_since is not None:
             return self._receiver.block_since + self._timeouts.request_headers
         if self._idle_since is not None and not self._goaway.begun:
@@ -231,11 +235,11 @@ class H2Engine:
         deadline = self.next_deadline()
         if deadline is None or now < deadline:
             return
-        if not self._receiver.settings_received:
-            self.terminate(ErrorCode.SETTINGS_TIMEOUT, "no connection preface")
-        elif self._goaway.deadline is not None:
+        if self._goaway.deadline is not None:
             self._goaway.ping_acknowledged()
             self._notice_idle()
+        elif not self._receiver.settings_received:
+            self.terminate(ErrorCode.SETTINGS_TIMEOUT, "no connection preface")
         elif self._receiver.block_since is not None:
             self.terminate(ErrorCode.ENHANCE_YOUR_CALM, "field block took too long")
         else:

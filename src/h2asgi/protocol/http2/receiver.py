@@ -26,7 +26,7 @@ from .frames import Flag, Frame, FrameReader, FrameType
 from .goaway import MAX_STREAM_ID, SHUTDOWN_PING, Goaway
 from .receive_window import ConnectionWindow
 from .sender import Sender
-from .stream import ClosedBy, Stream, StreamTable
+from .stream import Stream, StreamTable
 
 DEFAULT_WINDOW = 65_535
 """Both windows before any SETTINGS or WINDOW_UPDATE (RFC 9113 section 6.9.2)."""
@@ -152,7 +152,7 @@ class Receiver:
             try:
                 self._receive_request(stream_id, fields, end_stream)
             except PeerStreamError as error:
-                self._streams.remember(stream_id, ClosedBy.US)
+                self._streams.refuse(stream_id)
                 self._sender.answer(frames.rst_stream(stream_id, error.error_code))
 
     def _receive_request(self, stream_id: int, fields: Headers, end_stream: bool) -> None:
@@ -232,7 +232,7 @@ class Receiver:
         if stream is None:
             return
         stream.step(StreamInputs.RECV_RST_STREAM)
-        self.close(stream, ClosedBy.PEER)
+        self.close(stream, by_us=False)
         error_code = int.from_bytes(frame.payload, "big")
         self.report_reset(stream, error_code, "reset by the peer", remote=True)
 
@@ -295,7 +295,7 @@ class Receiver:
 
     def _fail(self, stream: Stream, error_code: ErrorCode, reason: str) -> None:
         """A stream error: the peer broke a rule (section 5.4.2)."""
-        self.close(stream, ClosedBy.US)
+        self.close(stream, by_us=True)
         self.report_reset(stream, error_code, reason, remote=False)
         self._sender.answer(frames.rst_stream(stream.stream_id, error_code))
 
@@ -303,9 +303,9 @@ class Receiver:
         """Say that a stream is gone."""
         self.events.append(StreamReset(stream.stream_id, error_code, reason, remote))
 
-    def close(self, stream: Stream, closed_by: ClosedBy) -> None:
+    def close(self, stream: Stream, *, by_us: bool) -> None:
         """Forget a stream, with what it has unread and unsent."""
-        self._streams.close(stream, closed_by)
+        self._streams.close(stream, by_us=by_us)
         stream.outgoing.clear()
         # What nobody will read must not hold the siblings' credit.
         self._window.acknowledge(stream.window.unread)

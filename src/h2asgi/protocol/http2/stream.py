@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from enum import Enum, auto
+from collections import deque
 from typing import cast
 
 from h2.connection import H2Connection
@@ -13,17 +12,15 @@ from ...errors import ErrorCode, PeerConnectionError
 from .receive_window import ReceiveWindow
 from .send_queue import Outgoing
 
-CLOSED_STREAMS_REMEMBERED = 1000
-"""How many closed streams are told apart from streams that never were. Frames that were in flight
-when a stream closed arrive within a round trip, long before so many others have closed."""
+RESET_STREAMS_REMEMBERED = 1000
+"""Streams that we reset, and whose late frames are therefore no mistake. Such frames were in flight
+and arrive within a round trip, long before so many others have been reset."""
 
+ENDED_STREAMS_REMEMBERED = 128
+"""Streams that ended otherwise. A frame on one of them is a connection error in any case; only the
+code differs from that for a stream that never was."""
 
-class ClosedBy(Enum):
-    """How a stream ended, which decides what a late frame on it means (RFC 9113 section 5.1)."""
-
-    US = auto()  # we sent RST_STREAM, and the peer may not have seen it yet
-    PEER = auto()  # the peer sent RST_STREAM and must be silent from then on
-    BOTH = auto()  # END_STREAM went both ways
+_REQUEST_ENDED = (StreamState.HALF_CLOSED_REMOTE, StreamState.CLOSED)
 
 
 class Stream(H2Stream):
@@ -43,8 +40,8 @@ class Stream(H2Stream):
 
     @property
     def request_ended(self) -> bool:
-        """Whether END_STREAM has come in: half-closed (remote)."""
-        return self.state_machine.state is StreamState.HALF_CLOSED_REMOTE
+        """Whether END_STREAM has come in: half-closed (remote), or closed and not yet settled."""
+        return self.state_machine.state in _REQUEST_ENDED
 
     @property
     def response_started(self) -> bool:
@@ -60,12 +57,13 @@ class StreamTable:
     """The streams of one connection. The open ones are h2's own dictionary, so that its SETTINGS
     changes reach them."""
 
-    __slots__ = ("_closed", "_h2", "open")
+    __slots__ = ("_ended", "_h2", "_reset", "open")
 
     def __init__(self, h2: H2Connection) -> None:
         self._h2 = h2
         self.open = cast("dict[int, Stream]", h2.streams)
-        self._closed: OrderedDict[int, ClosedBy] = OrderedDict()
+        self._reset: deque[int] = deque(maxlen=RESET_STREAMS_REMEMBERED)
+        self._ended: deque[int] = deque(maxlen=ENDED_STREAMS_REMEMBERED)
 
     @property
     def highest(self) -> int:
@@ -78,16 +76,14 @@ class StreamTable:
             raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "even stream id from a client")
         self._h2.highest_inbound_stream_id = stream_id
 
-    def close(self, stream: Stream, closed_by: ClosedBy) -> None:
-        """Move a stream from the open to the closed ones."""
+    def close(self, stream: Stream, *, by_us: bool) -> None:
+        """Move a stream from the open to the closed ones; ``by_us`` if we sent RST_STREAM."""
         del self.open[stream.stream_id]
-        self.remember(stream.stream_id, closed_by)
+        (self._reset if by_us else self._ended).append(stream.stream_id)
 
-    def remember(self, stream_id: int, closed_by: ClosedBy) -> None:
-        """Note how a stream ended."""
-        self._closed[stream_id] = closed_by
-        if len(self._closed) > CLOSED_STREAMS_REMEMBERED:
-            self._closed.popitem(last=False)
+    def refuse(self, stream_id: int) -> None:
+        """Note that a stream was reset without ever being open here."""
+        self._reset.append(stream_id)
 
     def not_idle(self, stream_id: int) -> Stream | None:
         """The stream of a frame that only idle streams may not have; None when it is closed."""
@@ -99,9 +95,9 @@ class StreamTable:
 
     def check_late_frame(self, stream_id: int) -> None:
         """A DATA or HEADERS frame on a stream that is not open (section 5.1, "closed")."""
-        closed_by = self._closed.get(stream_id)
-        if closed_by is None:
-            # Section 5.1.1: idle, or skipped and so closed without ever having been used.
-            raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "frame on a stream that never was")
-        if closed_by is not ClosedBy.US:
+        if stream_id in self._reset:
+            return
+        if stream_id in self._ended:
             raise PeerConnectionError(ErrorCode.STREAM_CLOSED, "frame on a closed stream")
+        # Section 5.1.1: idle, or skipped and so closed without ever having been used.
+        raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "frame on a stream that never was")

@@ -253,7 +253,7 @@ class Connection(asyncio.BufferedProtocol):
             if type(event) is ConnectionTerminated:
                 logger.debug("%s: ends: %s", self, event.reason)
                 self._terminated = event
-                self._exchanges.disconnect_all()
+                self._exchanges.connection_ended(event.error_code)
             else:
                 self._exchanges.take(event)
 

@@ -152,6 +152,7 @@ class Exchanges:
         self._engine.send_headers(event.stream_id, event.status, fields, no_content)
         if not no_content:
             self._engine.send_data(event.stream_id, body, True)
+        self._schedule_flush()  # a pipelined request turns up while the flush is under way
         self._begin_record(event.stream_id, event.method, event.target, event.http_version)
         self._end_record(event.stream_id, event.status, 0 if no_content else len(body))
 
@@ -175,9 +176,7 @@ class Exchanges:
         self._fail_writers(event.stream_id)
 
     def _on_send_queue_drained(self, event: SendQueueDrained) -> None:
-        for writer in self._writers.pop(event.stream_id, ()):
-            if not writer.done():
-                writer.set_result(None)
+        self._wake_writers(event.stream_id)
 
     def _on_ping_acknowledged(self, event: PingAcknowledged) -> None:
         logger.debug("%s: PING was acknowledged", self._endpoints)
@@ -186,6 +185,17 @@ class Exchanges:
         """Tell the applications that the client has closed its side (HTTP/1.1 in the clear)."""
         for cycle in self._cycles.values():
             cycle.client_closed()
+
+    def connection_ended(self, error_code: int) -> None:
+        """Take note of the end of the connection.
+
+        One without error follows the last response, and everything queued is
+        written: whoever still waits for that has not lost its client.
+        """
+        if error_code == ErrorCode.NO_ERROR:
+            for stream_id in list(self._writers):
+                self._wake_writers(stream_id)
+        self.disconnect_all()
 
     def disconnect_all(self) -> None:
         """Tell everybody who waits that the client is gone."""
@@ -198,6 +208,7 @@ class Exchanges:
         """Reset every stream that is in flight; the connection ends next."""
         for stream_id in self._cycles:
             self._engine.reset_stream(stream_id, ErrorCode.CANCEL)
+            self._fail_writers(stream_id)
 
     # What the cycles call.
 
@@ -242,6 +253,11 @@ class Exchanges:
         """See ``asgi.http.Sink``."""
         self._cycles.pop(cycle.stream_id, None)
         self._end_record(cycle.stream_id, cycle.status, cycle.body_size)
+
+    def _wake_writers(self, stream_id: int) -> None:
+        for writer in self._writers.pop(stream_id, ()):
+            if not writer.done():
+                writer.set_result(None)
 
     def _fail_writers(self, stream_id: int) -> None:
         for writer in self._writers.pop(stream_id, ()):

@@ -1,0 +1,107 @@
+"""The documents say what is there: commands, options and links."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from h2asgi import cli, errors, options
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("certs/*.md")],
+    key=lambda path: path.relative_to(ROOT).as_posix(),
+)
+COMMAND_LINE = ROOT / "docs" / "reference" / "command-line.md"
+
+_code_block = re.compile(r"^( *)(```|~~~).*?^\1\2[ ]*$", re.MULTILINE | re.DOTALL)
+_code_span = re.compile(r"`[^`\n]*`")
+_link = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_heading = re.compile(r"^#+ +(.*)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["serve", "test"])
+def test_the_readme_has_each_command_as_one_line_behind_its_mark(name: str) -> None:
+    blocks = re.findall(
+        rf"^<!-- {name} -->\n```sh\n(.*?)\n```$", _readme(), re.MULTILINE | re.DOTALL
+    )
+    assert len(blocks) == 1
+    assert "\n" not in blocks[0]
+    assert blocks[0].startswith("python3 -m venv .venv && .venv/bin/pip install ")
+
+
+def test_the_readme_names_every_kind_of_what_is_missing() -> None:
+    missing = _readme().partition("## What is not there yet")[2].partition("\n## ")[0]
+    for feature in ("WebSockets", "Worker processes", "Native", "trailers", "Metrics", "HTTP/3"):
+        assert feature in missing
+
+
+def _readme() -> str:
+    return (ROOT / "README.md").read_text("utf-8")
+
+
+def _row(option: options.Option) -> str:
+    """How the reference shows an option: name, variable and meaning with its default."""
+    with click.Context(cli.command) as context:
+        (parameter,) = (p for p in cli.command.params if p.name == option.name)
+        record = parameter.get_help_record(context)
+    assert record is not None
+    name, meaning = (re.sub(r"\s+", " ", part).replace("|", "/") for part in record)
+    return f"| `{name}` | `{option.variable}` | {meaning} |"
+
+
+@pytest.mark.parametrize("topic", options.TOPICS)
+def test_the_reference_has_the_options_of_help_and_no_others(topic: str) -> None:
+    section = COMMAND_LINE.read_text("utf-8").partition(f"\n## {topic}\n")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    assert rows == [_row(option) for option in options.OPTIONS if option.topic == topic]
+
+
+def test_the_reference_has_the_options_that_are_the_command_line_s_alone() -> None:
+    section = COMMAND_LINE.read_text("utf-8").partition("\n## Other\n")[2]
+    own = {p.opts[0] for p in cli.command.params if isinstance(p, click.Option)}
+    own -= {option.flag for option in options.OPTIONS}
+    assert set(re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE)) == own | {"--help"}
+
+
+def test_every_option_that_a_document_names_exists() -> None:
+    known = {name for p in cli.command.params for name in (*p.opts, *p.secondary_opts)}
+    known.add("--help")
+    for document in (ROOT / "README.md", ROOT / "docs" / "server-behavior.md"):
+        text = document.read_text("utf-8")
+        named = set(re.findall(r"`(--[a-z0-9-]+)", text))
+        assert named <= known, document.name
+
+
+def test_the_reference_shows_every_exception_that_is_public() -> None:
+    text = (ROOT / "docs" / "reference" / "exceptions.md").read_text("utf-8")
+    for name, value in vars(errors).items():
+        if isinstance(value, type) and issubclass(value, Exception):
+            assert name in text
+
+
+def _links(document: Path) -> Iterator[str]:
+    text = _code_span.sub("", _code_block.sub("", document.read_text("utf-8")))
+    for target in _link.findall(text):
+        if not re.match(r"[a-z]+:", target):
+            yield target
+
+
+def _anchors(document: Path) -> set[str]:
+    """The ids that Markdown renderers give to headings."""
+    headings = _heading.findall(_code_block.sub("", document.read_text("utf-8")))
+    return {re.sub(r"[^\w\- ]", "", text.lower()).strip().replace(" ", "-") for text in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_between_documents_lead_somewhere(document: Path) -> None:
+    for link in _links(document):
+        path, _, anchor = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        assert target.exists(), link
+        if anchor:
+            assert anchor in _anchors(target), link

@@ -153,7 +153,8 @@ class Connection(asyncio.BufferedProtocol):
         self._engine.receive_eof(self._loop.time())
         self._take_events()
         self._exchanges.client_closed()
-        self._schedule_flush()
+        # At once, since a transport that is not kept open closes when this returns.
+        self._flush()
         # TLS transports cannot be half-closed; they warn when asked to.
         return not self._tls and self._terminated is None
 
@@ -184,9 +185,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def begin_shutdown(self) -> None:
         """Finish what is open and take nothing new."""
-        self._was_idle = not self._exchanges
+        transport = self._transport
+        if transport is None:
+            return
+        # An application that is done has perhaps left its answer in the transport.
+        self._was_idle = not self._exchanges and _is_delivered(transport)
         if self._engine is None:
-            if self._transport is not None and not self._closing:
+            if not self._closing:
                 self._close_transport()
             return
         self._engine.begin_shutdown(self._loop.time())
@@ -320,11 +325,11 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is None:
             return
         if self._deadline is not None and now >= self._deadline:
-            if self._closing:
-                # The peer had its time to read the last answer.
+            if self._transport.is_closing():
                 self._transport.abort()
             else:
-                logger.debug("%s: no first bytes", self)
+                # No first bytes came, or nothing more is read after the last answer.
+                logger.debug("%s: waited long enough for input", self)
                 self._close_transport()
         elif self._engine is not None and not self._closing:
             self._engine.handle_deadline(now)
@@ -365,14 +370,16 @@ class Connection(asyncio.BufferedProtocol):
         if self._reading_paused:
             self._transport.resume_reading()
         if self._transport.can_write_eof():
-            self._transport.write_eof()
+            with suppress(OSError):  # reset by the peer, which we are about to hear
+                self._transport.write_eof()
         self._deadline = self._loop.time() + LINGER_TIME
         self._update_timer()
 
     def _drop(self, size: int) -> None:
         self._octets_dropped += size
-        if self._octets_dropped > LINGER_OCTETS and self._transport is not None:
-            self._transport.abort()
+        transport = self._transport
+        if self._octets_dropped > LINGER_OCTETS and transport and not transport.is_closing():
+            self._close_transport()
 
     def __str__(self) -> str:
         return str(self._endpoints)

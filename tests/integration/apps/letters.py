@@ -32,9 +32,9 @@ def posted(name: str) -> bool:
     return _letter(name).done()
 
 
-def wait(name: str) -> Any:
+def wait(name: str, timeout: float = HANG) -> Any:
     """Wait in a thread."""
-    return _letter(name).result(HANG)
+    return _letter(name).result(timeout)
 
 
 async def arrival(name: str) -> Any:

@@ -110,6 +110,8 @@ class Receiver:
             if size != len(payload):
                 self.acknowledge(stream, size - len(payload))  # nobody consumes padding
             self._receive_body(stream, payload, bool(frame.flags & Flag.END_STREAM))
+            # The window grows as unread octets arrive; their reader may never come.
+            self._give_connection_credit()
 
     def _receive_body(self, stream: Stream, payload: memoryview, end_stream: bool) -> None:
         if stream.body_left is not None:

@@ -391,9 +391,9 @@ def _is_delivered(transport: asyncio.Transport) -> bool:
     The buffers of a TLS transport are not all visible, but none of them holds
     anything for long while the kernel's own queue is empty.
     """
-    if _QUEUE_REQUEST is None or transport.get_write_buffer_size():
+    sock = transport.get_extra_info("socket")  # None from TLS when the connection was just lost
+    if _QUEUE_REQUEST is None or sock is None or transport.get_write_buffer_size():
         return False
-    sock = transport.get_extra_info("socket")
     with suppress(OSError, ValueError):
         queued = fcntl.ioctl(sock.fileno(), _QUEUE_REQUEST, bytes(4))
         return int.from_bytes(queued, sys.byteorder) == 0

@@ -1,0 +1,214 @@
+"""What the server asks of a connection when it stops."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from applications import START, Stepwise, body, hello, silent
+
+from h2asgi.connection import WRITE_SIZE
+
+GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
+BROKEN = b"GET / HTTP/1.1\r\nhost: a\r\nbad name: x\r\n\r\n"
+WIDE = {"INITIAL_WINDOW_SIZE": 2**24}
+
+
+@pytest.fixture
+def acknowledging(driver, monkeypatch):
+    """The peer's system has whatever the transport has let go of."""
+
+    def is_delivered(transport):
+        return not transport.get_write_buffer_size()
+
+    monkeypatch.setattr("h2asgi.connection._is_delivered", is_delivered)
+
+
+@pytest.mark.usefixtures("acknowledging")
+def test_idle_connections_finish_at_once(driver):
+    driver.serve(hello)
+    unknown, one, two = driver.connect(), driver.http1(), driver.http2()
+    one.send(GET)
+    two.request()
+    calls = driver.idle_calls
+    for peer in (unknown, one, two):
+        assert not peer.connection.finished
+        peer.connection.begin_shutdown()
+    driver.loop.settle()
+    assert unknown.transport.lost
+    assert one.connection.finished
+    driver.loop.advance(0.5)  # no answer to the PING between the GOAWAYs
+    assert two.connection.finished
+    assert not two.transport.aborted
+    assert driver.idle_calls > calls
+
+
+def test_http2_requests_in_flight_finish_first(driver):
+    app = Stepwise()
+    driver.serve(app)
+    peer = driver.http2()
+    stream_id = peer.request()
+    peer.connection.begin_shutdown()
+    driver.loop.advance(1)
+    peer.read()
+    assert [frame.last_stream_id for frame in peer.goaway] == [2**31 - 1, stream_id]
+    assert not peer.transport.is_closing()
+    late = peer.request()
+    app.start(START, body(b"done"))
+    driver.loop.settle()
+    assert peer.response(late).error_code == 7  # REFUSED_STREAM
+    assert peer.responses[stream_id].body == b"done"
+    assert peer.transport.is_closing()
+    assert not peer.connection.finished
+    peer.transport.lose()
+    assert peer.connection.finished
+
+
+def test_http1_request_in_flight_finishes_and_says_close(driver):
+    app = Stepwise()
+    driver.serve(app)
+    peer = driver.http1()
+    peer.send(GET)
+    peer.connection.begin_shutdown()
+    driver.loop.settle()
+    assert not peer.transport.is_closing()
+    app.start(START, body(b"done"))
+    driver.loop.settle()
+    answer = peer.take()
+    assert b"\r\nconnection: close\r\n" in answer
+    assert answer.endswith(b"done")
+    assert peer.transport.is_closing()
+    assert not peer.connection.finished
+
+
+@pytest.mark.usefixtures("acknowledging")
+def test_answer_that_still_lies_in_the_transport_is_not_finished(driver):
+    """Its application is done with it, and its client is not."""
+
+    async def app(scope, receive, send):
+        await send(START)
+        await send(body(bytes(WRITE_SIZE // 4)))
+
+    driver.serve(app)
+    peer = driver.connect()
+    peer.transport.stall()
+    peer.send(GET)
+    assert not driver.state.tasks
+    peer.connection.begin_shutdown()
+    driver.loop.settle()
+    assert peer.transport.is_closing()
+    assert not peer.connection.finished
+    peer.transport.drain()
+    driver.loop.settle()
+    assert peer.connection.finished
+
+
+def test_answer_is_delivered_when_the_peer_has_acknowledged_it(driver):
+    """Asks the system, since the buffers of TLS transports cannot all be seen."""
+    driver.serve(hello)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        peer = driver.http1()
+        peer.transport._extra["socket"] = ours
+        ours.send(b"answer")
+        peer.connection.begin_shutdown()
+        driver.loop.settle()
+        assert not peer.connection.finished
+        theirs.recv(100)
+        assert peer.connection.finished
+        peer.transport._buffer += b"more"
+        assert not peer.connection.finished
+
+
+@pytest.mark.parametrize("unknown", ["no such request", "no socket"])
+def test_delivery_that_cannot_be_known_is_awaited(driver, monkeypatch, unknown):
+    driver.serve(hello)
+    peer = driver.http1()
+    if unknown == "no socket":
+        peer.transport._extra["socket"] = None  # TLS, while the loss waits to be told
+    else:
+        monkeypatch.setattr("h2asgi.connection._QUEUE_REQUEST", None)
+    peer.connection.begin_shutdown()
+    driver.loop.settle()
+    assert not peer.connection.finished
+    peer.transport.lose()
+    assert peer.connection.finished
+
+
+def test_shutdown_of_a_connection_that_is_closing_changes_nothing(driver):
+    driver.serve(hello)
+    unknown, broken = driver.connect(), driver.connect()
+    unknown.transport.stall()
+    unknown.connection.begin_shutdown()
+    broken.send(BROKEN)
+    deadlines = driver.loop.timers_left()
+    for peer in (unknown, broken):
+        peer.connection.begin_shutdown()
+    driver.loop.settle()
+    assert driver.loop.timers_left() == deadlines
+
+
+def test_lost_connections_take_every_call(driver):
+    driver.serve(hello)
+    for peer in (driver.connect(), driver.http1(), driver.http2()):
+        peer.transport.lose()
+        peer.connection.begin_shutdown()
+        peer.connection.abort_streams()
+        peer.connection.abort()
+        peer.connection.resume_writing()
+        driver.loop.settle()
+        assert peer.connection.finished
+
+
+def test_abort_streams_resets_what_is_in_flight_and_closes(driver):
+    app = Stepwise()
+    app.start("receive", "receive")
+    driver.serve(app)
+    peer = driver.http2()
+    stream_id = peer.request()
+    peer.connection.begin_shutdown()
+    driver.loop.settle()
+    peer.connection.abort_streams()
+    driver.loop.settle()
+    assert peer.response(stream_id).error_code == 8  # CANCEL
+    assert [frame.error_code for frame in peer.goaway] == [0, 0]
+    assert peer.transport.is_closing()
+    assert not peer.transport.aborted
+    assert app.done[1] == {"type": "http.disconnect"}
+    assert not app.task.done()
+    assert [record.status for record in driver.records] == [0]
+
+
+def test_abort_streams_cuts_an_http1_answer_off(driver):
+    app = Stepwise()
+    app.start(START, body(b"half", more=True))
+    driver.serve(app)
+    peer = driver.http1()
+    peer.send(GET)
+    peer.connection.abort_streams()
+    driver.loop.settle()
+    assert peer.transport.aborted
+    app.start(body(b"more"))
+    driver.loop.settle()
+    assert isinstance(app.done[2], OSError)
+
+
+@pytest.mark.parametrize("data", [b"", BROKEN])
+def test_abort_streams_drops_a_connection_that_has_none(driver, data):
+    driver.serve(silent)
+    peer = driver.connect()
+    peer.send(data)
+    peer.connection.abort_streams()
+    assert peer.transport.aborted
+
+
+def test_abort_drops_the_connection(driver):
+    driver.serve(silent)
+    peer = driver.http2()
+    peer.request()
+    peer.connection.abort()
+    driver.loop.settle()
+    assert peer.transport.aborted
+    assert peer.connection.finished
+    assert driver.state.connections == set()
+    assert [record.status for record in driver.records] == [0]

@@ -264,6 +264,16 @@ def test_reset_without_an_error_is_no_graceful_end_either(peer: Peer, begun: boo
     assert termination(peer.engine.take_events()).error_code != ErrorCode.NO_ERROR
 
 
+def test_what_was_cut_off_does_not_end_like_a_whole_response(peer: Peer) -> None:
+    """A body that ends with the connection: only an abort tells it from a complete one."""
+    peer.feed(b"POST / HTTP/1.0\r\nContent-Length: 5\r\n\r\n")
+    begin(peer)
+    peer.engine.send_data(1, b"half", False)
+    peer.engine.reset_stream(1, ErrorCode.CANCEL)
+    end = termination(peer.engine.take_events())
+    assert (end.error_code, end.unread_input) == (ErrorCode.CANCEL, False)
+
+
 # Shutdown
 
 

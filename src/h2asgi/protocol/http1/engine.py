@@ -229,9 +229,12 @@ class HTTP1Engine:
         exchange = self._exchange
         incomplete = exchange is not None and not exchange.request_ended
         unread = self._broken or incomplete or self._parser.buffered > 0
+        # Lingering is for an answer that is to arrive. After an error the kernel's
+        # RST is welcome: what was cut off must not look like a whole response.
+        lingers = unread and not self._eof and error_code == ErrorCode.NO_ERROR
         self._exchange = None
         self._enter(_Phase.CLOSED)
-        self._events.append(ConnectionTerminated(error_code, reason, unread and not self._eof))
+        self._events.append(ConnectionTerminated(error_code, reason, lingers))
 
     # Deadlines
 

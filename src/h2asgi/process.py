@@ -103,11 +103,12 @@ class StopSignals:
         if threading.current_thread() is not threading.main_thread():
             return self
         for number in STOP_SIGNALS:
+            self._previous[number] = signal.getsignal(number)
             # The loop's own way wakes it up without a race, but calls nothing while
             # the application blocks it; a plain handler is called all the same.
             with contextlib.suppress(NotImplementedError):
                 self._loop.add_signal_handler(number, _nothing)
-            self._previous[number] = signal.signal(number, self._receive)
+            signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -163,6 +163,7 @@ class Server:
             await self._until(lambda: not self._state.connections, CANCEL_TIMEOUT)
             await self._lifespan.shutdown(self._config.timeouts.lifespan_shutdown)
         except asyncio.CancelledError:
+            self._cancel_tasks()
             self._abort_connections()
             await self._lifespan.cancel()
             raise
@@ -183,8 +184,7 @@ class Server:
         if await self._until(self._quiet, RESET_TIMEOUT) or not state.tasks:
             return
         logger.warning("cancelling %d requests that go on after their reset", len(state.tasks))
-        for task in tuple(state.tasks):
-            task.cancel()
+        self._cancel_tasks()
         if not await self._until(lambda: not state.tasks, CANCEL_TIMEOUT):
             logger.warning("leaving %d requests that ignore cancellation", len(state.tasks))
 
@@ -192,6 +192,10 @@ class Server:
         """Whether nothing is left but connections whose peers have yet to close them."""
         state = self._state
         return not state.tasks and all(connection.finished for connection in state.connections)
+
+    def _cancel_tasks(self) -> None:
+        for task in tuple(self._state.tasks):
+            task.cancel()
 
     def _abort_connections(self) -> None:
         for connection in tuple(self._state.connections):

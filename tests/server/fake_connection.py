@@ -6,8 +6,17 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-CALLS: list[str] = []
-"""What the server asked of connections, in order; cleared by the fixture that installs this."""
+
+class Calls(list[str]):
+    """What the server asked of connections, in order; cleared by the fixture that installs this.
+
+    ``release`` is set when streams are reset, for a task that heeds it.
+    """
+
+    release: asyncio.Event | None = None
+
+
+CALLS = Calls()
 
 
 @dataclass
@@ -68,6 +77,8 @@ class FakeConnection(asyncio.BufferedProtocol):
     def abort_streams(self) -> None:
         CALLS.append("abort_streams")
         self.finished = True
+        if CALLS.release is not None:
+            CALLS.release.set()
 
     def abort(self) -> None:
         CALLS.append("abort")

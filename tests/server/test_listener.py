@@ -12,7 +12,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-import trustme
 
 from h2asgi import listener as listener_module
 from h2asgi import process
@@ -35,11 +34,6 @@ def run(request) -> Callable[[Coroutine[Any, Any, None]], None]:
         process.run(process.new_event_loop(request.param), main)
 
     return run
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
 
 
 @pytest.fixture

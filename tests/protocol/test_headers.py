@@ -173,6 +173,8 @@ HTTP1: dict[str, tuple[bytes, bytes, bytes, Fields, RequestHead | int]] = {
     "no-method": (b"", b"/", b"1.1", [HOST], 400),
     "illegal-method": (b"G@T", b"/", b"1.1", [HOST], 400),
     "connect": (b"CONNECT", b"a:1", b"1.1", [HOST], 501),
+    # What the application sees is upper-case, so it must not become one by the back door.
+    "connect-in-lower-case": (b"connect", b"/", b"1.1", [HOST], 501),
     "no-host": (b"GET", b"/", b"1.1", [], 400),
     "no-host-but-absolute": (b"GET", b"http://b/", b"1.1", [], 400),
     "illegal-host": (b"GET", b"/", b"1.1", [(b"host", b"a/b")], 400),

@@ -117,10 +117,10 @@ def _http2_request_line(pseudo: dict[bytes, bytes]) -> tuple[str, bytes]:
     method = pseudo.get(b":method", b"")
     if not _token(method):
         _malformed("missing or illegal :method")
-    if method == b"CONNECT":
-        # Section 8.5: a tunnel has no :scheme and no :path.
-        if b":scheme" in pseudo or b":path" in pseudo:
-            _malformed("CONNECT with :scheme or :path")
+    if method.upper() == b"CONNECT":
+        # Section 8.5: a tunnel has :authority, but no :scheme and no :path.
+        if pseudo.keys() != {b":method", b":authority"}:
+            _malformed("CONNECT with other pseudo-header fields than :authority")
         raise RequestError(501, "CONNECT is not served")
     if not _scheme_text(pseudo.get(b":scheme", b"")):
         _malformed("missing or illegal :scheme")
@@ -154,7 +154,7 @@ def http1_request(
             section.add_special(name, value)
     if not _token(method):
         _malformed("illegal method")
-    if method == b"CONNECT":
+    if method.upper() == b"CONNECT":
         raise RequestError(501, "CONNECT is not served")
     target, authority = _http1_target(method, target, section.host)
     if http_version == b"1.0":

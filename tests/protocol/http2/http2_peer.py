@@ -305,7 +305,6 @@ class Peer:
 
     def assert_stream_error(self, error_code: int, *frames: bytes, stream_id: int = 3) -> None:
         """The frames cost their stream and nothing else: stream 1, open since before, goes on."""
-        self.received()
         assert self.exchange(*frames) == [RstStream(stream_id, error_code)]
         self.events()
         self.send(data(1, b"sibling", end=True))
@@ -322,9 +321,13 @@ class Peer:
         answer = self.exchange(*frames)
         assert isinstance(answer[-1], Goaway)
         assert answer[-1].error_code == error_code
+        self.assert_ended(error_code)
+
+    def assert_ended(self, error_code: int | None = None) -> None:
+        """The connection is over, for the peer's fault."""
         end = self.events()[-1]
         assert isinstance(end, ConnectionTerminated)
-        assert end.error_code == error_code
+        assert error_code in (None, end.error_code)
         assert end.unread_input
         assert self.exchange(ping(), self.headers(97)) == []
         assert self.events() == []

@@ -213,6 +213,8 @@ WRONG_SIZES = {
     "GOAWAY of 7 (6.8)": frame(GOAWAY, 0, 0, b"1234567"),
     "WINDOW_UPDATE of 3 (6.9)": frame(WINDOW_UPDATE, 0, 0, b"123"),
     "WINDOW_UPDATE of 5 (6.9)": frame(WINDOW_UPDATE, 0, 1, b"12345"),
+    "DATA too short for its padding (6.1)": frame(DATA, PADDED, 1),
+    "HEADERS too short for its padding (6.2)": frame(HEADERS, PADDED | END_HEADERS, 1),
     "HEADERS too short for its priority (6.2)": frame(HEADERS, 0x24, 1, b"1234"),
 }
 

@@ -72,8 +72,11 @@ class FieldBlock:
             raise PeerConnectionError(
                 ErrorCode.ENHANCE_YOUR_CALM, "field section is too large"
             ) from None
-        except HPACKError as error:
-            raise PeerConnectionError(ErrorCode.COMPRESSION_ERROR, str(error)) from None
+        except HPACKError:
+            # Its text may quote the whole block, and would go out in GOAWAY.
+            raise PeerConnectionError(
+                ErrorCode.COMPRESSION_ERROR, "field block cannot be decoded"
+            ) from None
 
 
 def _strip_priority(stream_id: int, payload: memoryview) -> memoryview:

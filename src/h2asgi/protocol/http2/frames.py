@@ -160,7 +160,9 @@ def strip_padding(flags: int, payload: memoryview) -> memoryview:
     """Take the padding off a DATA or HEADERS payload (RFC 9113 section 6.1)."""
     if not flags & Flag.PADDED:
         return payload
-    if not payload or payload[0] >= len(payload):
+    if not payload:
+        raise PeerConnectionError(ErrorCode.FRAME_SIZE_ERROR, "padding length is missing")
+    if payload[0] >= len(payload):
         raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "padding exceeds the frame")
     return payload[1 : len(payload) - payload[0]]
 

@@ -23,6 +23,28 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "tool(name): needs this program on the PATH")
 
 
+MEASURED = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Note a number for the end of the test run's output; none decides a test."""
+
+    def note(text: str) -> None:
+        request.config.stash.setdefault(MEASURED, []).append(f"{request.node.name}: {text}")
+
+    return note
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if notes := config.stash.get(MEASURED, []):
+        terminalreporter.section("measured")
+        for note in notes:
+            terminalreporter.write_line(note)
+
+
 @pytest.fixture(autouse=True)
 def _needed_tool(request: pytest.FixtureRequest) -> None:
     for marker in request.node.iter_markers("tool"):

@@ -60,11 +60,15 @@ class _Target:
         sock.settimeout(HANG)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.connect(("127.0.0.1", self.port))
-        if self.certificate is None:
-            return sock
-        context = self.certificate.client_context(*protocols)
-        return context.wrap_socket(sock, server_hostname="localhost")
+        try:
+            sock.connect(("127.0.0.1", self.port))
+            if self.certificate is None:
+                return sock
+            context = self.certificate.client_context(*protocols)
+            return context.wrap_socket(sock, server_hostname="localhost")
+        except BaseException:
+            sock.close()
+            raise
 
 
 class _Errors(logging.Handler):

@@ -26,7 +26,7 @@ Serve = Callable[..., BackgroundServer]
 
 
 def test_unread_streams_do_not_delay_a_sibling(
-    serve: Serve, record_property: Callable[[str, object], None]
+    serve: Serve, measured: Callable[[str], None]
 ) -> None:
     """Field notes 19, 20 and 27: 16 applications read nothing, each stream's window is full."""
     server = serve(probe_app.app)
@@ -49,7 +49,7 @@ def test_unread_streams_do_not_delay_a_sibling(
         stream_id = client.start("/digest", "POST", end_stream=False)
         client.upload(stream_id, data)
         (response,) = client.finish(stream_id)
-        record_property("seconds", time.perf_counter() - began)
+        measured(f"{(time.perf_counter() - began) * 1000:.0f} ms for the sibling")
         assert json.loads(response.body)["sha256"] == hashlib.sha256(data).hexdigest()
 
         for number in range(16):
@@ -67,7 +67,7 @@ def test_http2_sender_is_held_when_the_reader_stops(serve: Serve, tls: bool) -> 
     """Field note 21: what ``send()`` accepts is bounded by the window and the high-water mark."""
     server = serve(probe_app.app, tls=tls)
     key = uuid.uuid4().hex
-    with H2Client(server.connect("h2"), acknowledge=False) as client:
+    with H2Client(server.connect("h2"), acknowledge=False, connection_window=16 * MIB) as client:
         stream_id = client.start(f"/flood?key={key}")
         client.read_until(lambda: len(client.responses[stream_id].body) == 65_535)
         for _ in range(50):
@@ -119,11 +119,11 @@ def _settled(server: BackgroundServer, key: str) -> int:
 
 
 def test_a_gibibyte_for_a_stopped_reader_costs_no_memory(
-    command: Callable[..., Command], record_property: Callable[[str, object], None]
+    command: Callable[..., Command], measured: Callable[[str], None]
 ) -> None:
     """Field notes 7 and 21."""
     server = command("probe_app:app")
-    with H2Client(server.connect("h2"), acknowledge=False) as client:
+    with H2Client(server.connect("h2"), acknowledge=False, connection_window=16 * MIB) as client:
         (response,) = client.finish(client.start("/hello"))
         before = server.memory()
         stream_id = client.start("/flood?key=only")
@@ -131,16 +131,16 @@ def test_a_gibibyte_for_a_stopped_reader_costs_no_memory(
         for _ in range(200):
             client.ping()
         growth = server.memory() - before
-        record_property("octets", growth)
+        measured(f"{growth / MIB:.1f} MiB more")
         assert response.status == 200
         assert growth < 5 * MIB
 
 
 def test_a_hundred_streams_echo_a_mebibyte_each_over_one_connection(
-    command: Callable[..., Command], record_property: Callable[[str, object], None]
+    command: Callable[..., Command], measured: Callable[[str], None]
 ) -> None:
     """Every octet right, in bounded memory."""
-    server = command("probe_app:app", "--log-level", "warning")
+    server = command("probe_app:app")
     window = 16 * MIB
     bodies = {}
     with H2Client(
@@ -169,7 +169,7 @@ def test_a_hundred_streams_echo_a_mebibyte_each_over_one_connection(
             digest = hashlib.sha256(client.responses[stream_id].body).digest()
             assert digest == hashlib.sha256(body).digest()
     peak = server.peak_memory()
-    record_property("octets", peak)
+    measured(f"{peak / MIB:.0f} MiB at the peak")
     assert peak < 150 * MIB
 
 

@@ -7,7 +7,7 @@ import socket
 import pytest
 from applications import START, Stepwise, body, hello, silent
 
-from h2asgi.connection import WRITE_SIZE
+from h2asgi.connection import LINGER_TIME, WRITE_SIZE
 
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
 BROKEN = b"GET / HTTP/1.1\r\nhost: a\r\nbad name: x\r\n\r\n"
@@ -58,6 +58,7 @@ def test_http2_requests_in_flight_finish_first(driver):
     driver.loop.settle()
     assert peer.response(late).error_code == 7  # REFUSED_STREAM
     assert peer.responses[stream_id].body == b"done"
+    driver.loop.advance(LINGER_TIME)  # for what the client still sends
     assert peer.transport.is_closing()
     assert not peer.connection.finished
     peer.transport.lose()
@@ -172,6 +173,7 @@ def test_abort_streams_resets_what_is_in_flight_and_closes(driver):
     driver.loop.settle()
     assert peer.response(stream_id).error_code == 8  # CANCEL
     assert [frame.error_code for frame in peer.goaway] == [0, 0]
+    driver.loop.advance(LINGER_TIME)
     assert peer.transport.is_closing()
     assert not peer.transport.aborted
     assert app.done[1] == {"type": "http.disconnect"}

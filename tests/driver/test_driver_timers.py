@@ -6,7 +6,7 @@ from applications import hello, silent
 from peers import HTTP2Peer
 
 from h2asgi.config import Timeouts
-from h2asgi.connection import CLOSE_TIME
+from h2asgi.connection import CLOSE_TIME, LINGER_TIME
 
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
 TIMEOUTS = Timeouts(first_bytes=10, request_headers=30, keep_alive=75, http2_idle=300)
@@ -87,6 +87,7 @@ def test_idle_http2_connection_ends_gracefully(driver):
     driver.loop.advance(1)
     peer.read()
     assert [frame.last_stream_id for frame in peer.goaway] == [2**31 - 1, 3]
+    driver.loop.advance(LINGER_TIME)  # for what the client still sends
     assert peer.transport.is_closing()
     assert not peer.transport.aborted
 

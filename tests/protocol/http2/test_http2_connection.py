@@ -353,7 +353,7 @@ def test_two_stage_shutdown(peer: Peer) -> None:
     assert peer.events() == [DataReceived(1, b"rest"), RequestEnded(1)]
     peer.respond(1, b"answer")
     assert [type(one) for one in peer.received()] == [Headers, Headers, Data]
-    assert peer.events() == [ConnectionTerminated(0, "all streams are finished", False)]
+    assert peer.events() == [ConnectionTerminated(0, "all streams are finished", True)]
 
 
 def test_shutdown_goes_on_without_an_answer_to_the_ping(peer: Peer) -> None:
@@ -373,7 +373,7 @@ def test_an_idle_connection_shuts_down_within_half_a_second(peer: Peer) -> None:
     peer.engine.begin_shutdown(100.0)
     peer.engine.handle_deadline(100.5)
     assert peer.received()[-1] == Goaway(0, ErrorCode.NO_ERROR)
-    assert peer.events() == [ConnectionTerminated(0, "all streams are finished", False)]
+    assert peer.events() == [ConnectionTerminated(0, "all streams are finished", True)]
 
 
 def test_shutdown_is_begun_once(peer: Peer) -> None:

@@ -91,7 +91,7 @@ class H2Engine:
         for stream in list(self._streams.open.values()):
             self._receiver.close(stream, by_us=False)
             self._receiver.report_reset(stream, ErrorCode.CANCEL, "connection closed", remote=True)
-        self._end(ErrorCode.NO_ERROR, "closed by the peer")
+        self._end(ErrorCode.NO_ERROR, "closed by the peer", unread_input=False)
 
     def take_events(self) -> list[Event]:
         """See ``Engine``."""
@@ -209,10 +209,11 @@ class H2Engine:
             self._goaway.say(error_code, reason)
             self._end(error_code, reason)
 
-    def _end(self, error_code: int, reason: str) -> None:
+    def _end(self, error_code: int, reason: str, *, unread_input: bool = True) -> None:
+        # A client answers what it reads, with WINDOW_UPDATE or an acknowledgement
+        # of our last PING: even after a friendly end there is input to come.
         if not self._terminated:
             self._terminated = True
-            unread_input = error_code != ErrorCode.NO_ERROR
             self._receiver.events.append(ConnectionTerminated(error_code, reason, unread_input))
 
     def next_deadline(self) -> float | None:

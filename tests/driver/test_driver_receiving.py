@@ -214,7 +214,6 @@ def test_reset_is_http_disconnect_at_once_and_cancels_nothing(driver):
     assert applications[1].done[1:] == []
     assert not applications[0].task.done()
     assert peer.response(second).error_code is None
-    assert peer.response(second).error_code is None
 
 
 def test_reset_of_a_stream_that_was_answered_is_nothing(driver):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import socket
+import sys
 
 import pytest
 from applications import START, Stepwise, body, hello, silent
 
+from h2asgi import connection
 from h2asgi.connection import LINGER_TIME, WRITE_SIZE
 
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
 BROKEN = b"GET / HTTP/1.1\r\nhost: a\r\nbad name: x\r\n\r\n"
-WIDE = {"INITIAL_WINDOW_SIZE": 2**24}
 
 
 @pytest.fixture
@@ -136,10 +138,21 @@ def test_delivery_that_cannot_be_known_is_awaited(driver, monkeypatch, unknown):
     assert peer.connection.finished
 
 
+def test_system_that_cannot_be_asked_for_delivery(monkeypatch):
+    """Windows has no such request; the driver is imported there all the same."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    spec = importlib.util.spec_from_file_location("h2asgi.elsewhere", connection.__file__)
+    elsewhere = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "h2asgi.elsewhere", elsewhere)
+    spec.loader.exec_module(elsewhere)
+    assert elsewhere._QUEUE_REQUEST is None
+    assert connection._QUEUE_REQUEST is not None
+
+
 def test_shutdown_of_a_connection_that_is_closing_changes_nothing(driver):
     driver.serve(hello)
     unknown, broken = driver.connect(), driver.connect()
-    unknown.transport.stall()
+    unknown.transport.close = lambda: None  # takes its time
     unknown.connection.begin_shutdown()
     broken.send(BROKEN)
     deadlines = driver.loop.timers_left()

@@ -1,0 +1,174 @@
+"""Imports run one way: cli -> server -> connection -> {protocol, asgi} -> {errors, config}.
+
+The table is the whole truth: an arrow that is not in it fails, and so does one that
+nobody needs any more. Imports inside functions and for type checkers count too.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import h2asgi
+
+ROOT = Path(h2asgi.__file__).parent
+
+ARROWS = {
+    "h2asgi": {"_version", "config", "options", "server"},  # the public face
+    "__main__": {"cli"},
+    "cli": {
+        *{"_version", "config", "devcerts", "errors", "importer", "options", "server", "sockets"},
+        "tls",
+    },
+    "server": {
+        *{"banner", "config", "connection", "devcerts", "errors", "importer", "lifespan"},
+        *{"listener", "logs", "options", "process", "sockets", "tls", "trace"},
+    },
+    "listener": {"sockets"},
+    "connection": {"errors", "exchanges", "protocol", "protocol.engines", "protocol.http2"},
+    "exchanges": {"asgi", "config", "errors", "protocol", "trace"},
+    "protocol.engines": {"config", "protocol.http1", "protocol.http2"},
+    "protocol.http1": {"config", "errors", "protocol"},
+    "protocol.http2": {"config", "errors", "protocol"},
+    "protocol": {"errors"},  # the seam: events, engine, headers
+    "asgi": {"errors"},
+    "banner": {"_version", "config", "protocol.engines"},
+    "process": {"errors", "logs"},
+    "logs": {"config", "errors", "trace"},
+    "options": {"config", "errors"},
+    "importer": {"config", "errors"},
+    "devcerts": {"config", "errors"},
+    "tls": {"config", "errors"},
+    "sockets": {"config", "errors"},
+    "lifespan": {"errors"},
+    "config": set(),
+    "errors": set(),
+    "trace": set(),
+    "_version": set(),
+}
+
+LIBRARIES = {
+    "cli": {"click"},
+    "devcerts": {"cryptography", "trustme"},
+    "tls": {"cryptography"},
+    "process": {"uvloop"},
+    "protocol.http1": {"h11"},
+    "protocol.http2": {"h2", "hpack"},
+}
+"""What comes from elsewhere, and the only rooms that know it."""
+
+NOT_SANS_IO = {
+    *{"asyncio", "concurrent", "datetime", "http.client", "logging", "multiprocessing", "os"},
+    *{"queue", "random", "select", "selectors", "signal", "socket", "ssl", "subprocess", "sys"},
+    *{"threading", "time", "warnings"},
+}
+"""No loop, clock, log, socket or thread inside ``protocol``."""
+
+BUILD_A_CONFIG = {"options", "server"}
+"""``options`` for the command line and ``make_config``; ``server`` where an embedder gave none."""
+
+
+def modules() -> dict[str, ast.Module]:
+    """Every module by its dotted name, without the package's own."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts)] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+MODULES = modules()
+
+
+def room(module: str) -> str:
+    """The part of the table a module belongs to."""
+    name = module.removesuffix("__init__").removesuffix(".") or "h2asgi"
+    if name in ARROWS:
+        return name
+    return name.rpartition(".")[0]
+
+
+def imports(module: str) -> tuple[set[str], set[str]]:
+    """The modules that a module imports: our own, and those of others."""
+    own: set[str] = set()
+    others: set[str] = set()
+    for node in ast.walk(MODULES[module]):
+        if isinstance(node, ast.Import):
+            others |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            assert node.module
+            others.add(node.module)
+        elif isinstance(node, ast.ImportFrom):
+            base = module.split(".")[: -node.level] + (node.module or "").split(".")
+            source = ".".join(filter(None, base))
+            for alias in node.names:
+                whole = f"{source}.{alias.name}" if source else alias.name
+                own.add(whole if whole in MODULES else source)
+    return own, others
+
+
+def library(name: str) -> str | None:
+    top = name.partition(".")[0]
+    return None if top in sys.stdlib_module_names else top
+
+
+def test_every_module_has_a_room():
+    assert {room(module) for module in MODULES} == set(ARROWS)
+
+
+@pytest.mark.parametrize("name", ARROWS)
+def test_room_imports_what_it_may_and_no_more(name):
+    seen = set()
+    for module in MODULES:
+        if room(module) == name:
+            seen |= {room(target) for target in imports(module)[0]} - {name}
+    assert seen == ARROWS[name]
+
+
+def test_rooms_import_one_way():
+    tuple(TopologicalSorter(ARROWS).static_order())  # raises CycleError
+
+
+def test_modules_import_one_way():
+    tuple(TopologicalSorter({module: imports(module)[0] for module in MODULES}).static_order())
+
+
+def test_protocol_and_asgi_never_import_each_other():
+    """Whatever somebody may write into the table."""
+    for name, targets in ARROWS.items():
+        if name.startswith("protocol"):
+            assert "asgi" not in targets
+    assert ARROWS["asgi"] <= {"errors", "config", "limits"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_libraries_stay_in_their_rooms(module):
+    libraries = {library(name) for name in imports(module)[1]} - {None}
+    assert libraries <= LIBRARIES.get(room(module), set())
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("protocol")])
+def test_protocol_is_sans_io(module):
+    assert not imports(module)[1] & NOT_SANS_IO
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - BUILD_A_CONFIG))
+def test_nobody_else_builds_a_config(module):
+    for node in ast.walk(MODULES[module]):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in {"Config", "make_config"}, node.lineno
+
+
+def test_import_of_the_package_pulls_in_no_room_but_config():
+    """``import h2asgi`` is quick: what it names otherwise is there for type checkers."""
+    eager = {
+        room(target)
+        for node in MODULES["__init__"].body
+        if isinstance(node, ast.ImportFrom) and node.level
+        for target in [node.module]
+    }
+    assert eager == {"_version", "config"}

@@ -28,12 +28,13 @@ def _reset(sock: socket.socket) -> None:
 
 
 def _half_close(sock: socket.socket) -> None:
-    """Shut down writing, close when the server has had its say."""
+    """Shut down writing, read for a while, close."""
     sock.shutdown(socket.SHUT_WR)
     sock.settimeout(0.1)
     with contextlib.suppress(OSError):
-        while sock.recv(MIB):
-            pass
+        for _ in range(64):
+            if not sock.recv(65_536):
+                break
     sock.close()
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from struct import Struct
+
 from h2.connection import H2Connection
 from h2.exceptions import FlowControlError
+from h2.settings import SettingCodes
 from h2.stream import StreamInputs
 from h2.utilities import guard_increment_window
 from hpack import NeverIndexedHeaderTuple
@@ -26,6 +29,9 @@ honest peer has a handful under way; past either bound the connection ends."""
 
 MAX_ENCODER_TABLE_SIZE = 4096
 """The RFC 7541 default. A peer may offer more, but the memory for it would be ours."""
+
+
+_SETTING = Struct(">HL")
 
 
 class Sender:
@@ -54,14 +60,32 @@ class Sender:
             raise PeerConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "answers are not read")
 
     def apply_settings(self, payload: memoryview) -> None:
-        """Take SETTINGS: h2 checks the values, applies them to every stream and acknowledges."""
-        header = frames.frame_header(len(payload), FrameType.SETTINGS, 0, 0)
-        self._h2.receive_data(header + payload)
-        if self._h2.encoder.header_table_size > MAX_ENCODER_TABLE_SIZE:
-            self._h2.encoder.header_table_size = MAX_ENCODER_TABLE_SIZE
+        """Take SETTINGS, value by value in their order (RFC 9113 section 6.5.3), and acknowledge.
+
+        h2 says which values are illegal, and applies what touches every
+        stream. It would keep all others, of which there are 65,536.
+        """
+        values = {}
+        for code, value in _SETTING.iter_unpack(payload):
+            self._h2.remote_settings.validate_received_setting(code, value)
+            if code == SettingCodes.HEADER_TABLE_SIZE:
+                self._resize_encoder_table(value)
+            elif code in (SettingCodes.INITIAL_WINDOW_SIZE, SettingCodes.MAX_FRAME_SIZE):
+                values[code] = value
+        self._h2.receive_data(frames.settings(values))
         self.answer(self._h2.data_to_send())
         for stream in self._streams.open.values():
             self.wake(stream)
+
+    def _resize_encoder_table(self, size: int) -> None:
+        encoder = self._h2.encoder
+        size = min(size, MAX_ENCODER_TABLE_SIZE)
+        if size != encoder.header_table_size:  # hpack forgets a change that is made twice
+            encoder.header_table_size = size
+            changes = encoder.table_size_changes
+            if len(changes) > 2:
+                # RFC 7541 section 4.2: what matters is the smallest and the last.
+                changes[:] = [min(changes), size]
 
     def open_connection_window(self, increment: int) -> None:
         """Take WINDOW_UPDATE on the connection; raises PeerConnectionError or h2's own."""
@@ -142,16 +166,16 @@ class Sender:
         return data
 
     def _take_turn(self, stream_id: int) -> int:
-        """Send one frame of a stream; returns the octets written."""
+        """Send one frame of a stream, and its trailers if it was the last.
+
+        Returns the octets of body that went, never more than was written: who
+        gets less than the limit of ``pump`` knows that nothing is left to send.
+        """
         stream = self._streams.open.get(stream_id)
         if stream is None:
             return 0  # closed while it waited
         outgoing = stream.outgoing
         outgoing.scheduled = False
-        if not outgoing.queued:
-            if outgoing.ended:
-                self._write_end(stream)
-            return frames.HEADER_SIZE
         size = min(
             outgoing.queued,
             stream.outbound_flow_control_window,
@@ -163,13 +187,13 @@ class Sender:
             self._write_data(stream, size)
             if outgoing.fell_to_low_water():
                 self.drained.append(stream_id)
-            if not outgoing.queued and (not outgoing.ended or outgoing.trailers is None):
-                return size + frames.HEADER_SIZE
-        if stream.outbound_flow_control_window > 0 or not outgoing.queued:
-            # More to send, now or when the connection window opens; a closed
-            # stream window takes it out of the round until WINDOW_UPDATE.
-            self._queue.schedule(stream_id, outgoing)
-        return max(size, 0) + frames.HEADER_SIZE
+        if outgoing.queued:
+            # A closed stream window takes it out of the round until WINDOW_UPDATE.
+            if stream.outbound_flow_control_window > 0:
+                self._queue.schedule(stream_id, outgoing)
+        elif outgoing.ended and (size <= 0 or outgoing.trailers is not None):
+            self._write_end(stream)
+        return max(size, 0)
 
     def _write_data(self, stream: Stream, size: int) -> None:
         outgoing = stream.outgoing

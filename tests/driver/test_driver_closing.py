@@ -182,7 +182,7 @@ def test_slow_peer_that_goes_on_reading_gets_all_of_a_large_last_answer(driver):
     peer = driver.connect()
     peer.transport.stall()
     peer.send(LAST)
-    for _ in range(50):
+    for _ in range(60):
         driver.loop.advance(1)
         peer.transport.arrived += peer.transport._buffer[: 2 * WRITE_SIZE]
         del peer.transport._buffer[: 2 * WRITE_SIZE]

@@ -5,12 +5,25 @@ from __future__ import annotations
 import gc
 import time
 import uuid
+from collections.abc import Iterator
 
 import httpx
 import pytest
 from apps import letters
 from h2client import H2Client
 from serving import BackgroundServer
+
+
+# Django leaves the body of a request that was aborted to the garbage collector.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Unclosed file <tempfile.SpooledTemporaryFile:ResourceWarning"
+)
+
+
+@pytest.fixture(autouse=True)
+def _collected_here() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 @pytest.fixture

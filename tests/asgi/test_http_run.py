@@ -92,6 +92,14 @@ def test_an_exception_before_anything_was_written_gives_500_and_one_traceback(lo
     assert record.getMessage() == "GET '/': exception in the application"
 
 
+def test_a_response_without_content_is_complete_with_its_head(log):
+    """``receive()`` then gives http.disconnect, which makes frameworks leave out the rest."""
+    sink = run(sending(START, PIECE), method="HEAD")
+    assert sink.kinds == ["headers", "flush"]
+    assert sink.finished == [(200, 0)]
+    assert log.records == []
+
+
 @pytest.mark.parametrize("messages", [(), (START,)])
 def test_a_return_without_response_gives_500_and_a_line_without_traceback(log, messages):
     assert_answered_500(run(sending(*messages)))

@@ -13,7 +13,6 @@ from apps import letters
 from h2client import H2Client
 from serving import BackgroundServer
 
-
 # Django leaves the body of a request that was aborted to the garbage collector.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Unclosed file <tempfile.SpooledTemporaryFile:ResourceWarning"

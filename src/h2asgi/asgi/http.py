@@ -314,14 +314,16 @@ class HTTPCycle:
                 raise
             self._log_exception(error)
         else:
-            if self._state == _OVER or self._disconnected:
+            if self._answered or self._disconnected:
+                self._finish()
                 return
             logger.error("%s: returned without completing the response", self._request_line())
         await self._conclude()
 
     async def _conclude(self) -> None:
         """Give the client an answer if it has none, or an end if it has half of one."""
-        if self._state == _OVER or self._disconnected:
+        if self._answered or self._disconnected:
+            self._finish()
             return
         if self._state == _BODY:
             self._abandon()
@@ -337,9 +339,15 @@ class HTTPCycle:
         except ClientDisconnected:
             logger.debug("%s: gone before its answer", self._request_line())
 
+    @property
+    def _answered(self) -> bool:
+        """Whether the client has its whole response, whatever the application has yet to send."""
+        return self._state == _OVER or (self._state == _BODY and self._no_content)
+
     def _abandon(self) -> None:
         """Reset the stream, unless its response is over or its client gone."""
-        if self._state == _OVER or self._disconnected:
+        if self._answered or self._disconnected:
+            self._finish()
             return
         self._state = _OVER
         self.body.close()

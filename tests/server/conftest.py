@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import fake_connection
@@ -7,6 +8,13 @@ import pytest
 import trustme
 
 from h2asgi import server
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No option of the person who runs the tests takes part."""
+    for name in [name for name in os.environ if name.startswith("H2ASGI_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ feed the engine, take its events to the cycles they belong to, schedule one
 flush. None of them waits, so a slow stream never holds up another.
 
 There is one flush per turn of the loop, however many streams have something to
-send, and with it one ``transport.write``. A writer yields to the loop once
+send, and mostly one ``transport.write``. A writer yields to the loop once
 after queueing, which is when that flush runs: when ``send()`` returns, its
 octets are in the transport or held by a window. There is one timer, over the
 earliest of the engine's deadlines and the driver's own.
@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import struct
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -188,8 +190,8 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None:
             return
-        # An application that is done has perhaps left its answer in the transport.
-        self._was_idle = not self._exchanges and _is_delivered(transport)
+        # An application that is done has perhaps left its answer in the engine or transport.
+        self._was_idle = (self._engine is None or self._engine.idle) and _is_delivered(transport)
         if self._engine is None:
             if not self._closing:
                 self._close_transport()
@@ -217,12 +219,15 @@ class Connection(asyncio.BufferedProtocol):
     def finished(self) -> bool:
         """Whether nothing is left to do but for the peer to close.
 
-        After answers, that is when they have been delivered: until then some of
-        them may lie in the transport, and dropping it would cut them off.
+        After answers, that is when they have been delivered and nothing more is
+        read: dropping the transport earlier would cut them off.
         """
-        if self._transport is None:
+        transport = self._transport
+        if transport is None:
             return True
-        return self._closing and (self._was_idle or _is_delivered(self._transport))
+        if self._closing and self._was_idle:
+            return True
+        return transport.is_closing() and _is_delivered(transport)
 
     # The protocol.
 
@@ -275,18 +280,23 @@ class Connection(asyncio.BufferedProtocol):
         if transport is None or self._closing:
             return
         if self._engine is not None:
-            if not self._writing_paused:
-                data = self._engine.data_to_send(WRITE_SIZE, self._loop.time())
-                if data:
-                    transport.write(data)
-                    if len(data) >= WRITE_SIZE and not self._writing_paused:
-                        self._schedule_flush()  # there may be more
+            self._write(self._engine, transport)
             self._take_events()
             if self._terminated is not None:
                 self._close(self._terminated)
                 return
             self._update_reading()
         self._update_timer()
+
+    def _write(self, engine: Engine, transport: asyncio.Transport) -> None:
+        """Hand over what there is to send, until the transport has enough of it."""
+        now = self._loop.time()
+        while not self._writing_paused:
+            data = engine.data_to_send(WRITE_SIZE, now)
+            if data:
+                transport.write(data)
+            if len(data) < WRITE_SIZE:
+                return
 
     def _update_reading(self) -> None:
         """Hold a peer back by TCP where the protocol has nothing better: HTTP/1.1."""
@@ -349,9 +359,8 @@ class Connection(asyncio.BufferedProtocol):
         if end.unread_input:
             self._linger()
         elif end.error_code != ErrorCode.NO_ERROR:
-            # HTTP/1.1 has no reset: what was cut off must look cut off.
             self._closing = True
-            self._transport.abort()
+            _cut_off(self._transport)
         else:
             self._close_transport()
 
@@ -398,3 +407,16 @@ def _is_delivered(transport: asyncio.Transport) -> bool:
         queued = fcntl.ioctl(sock.fileno(), _QUEUE_REQUEST, bytes(4))
         return int.from_bytes(queued, sys.byteorder) == 0
     return False
+
+
+def _cut_off(transport: asyncio.Transport) -> None:
+    """Drop an HTTP/1.1 connection in a way that its peer cannot take for the end of an answer.
+
+    HTTP/1.1 has no reset of its own. TLS shows by the missing close_notify that
+    something is missing; in the clear only TCP's RST does.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

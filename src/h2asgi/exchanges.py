@@ -78,6 +78,7 @@ class Exchanges:
     """The open requests of one connection; the sink of their cycles (``asgi.http.Sink``)."""
 
     __slots__ = (
+        "_client_closed",
         "_cycles",
         "_endpoints",
         "_engine",
@@ -100,6 +101,7 @@ class Exchanges:
         self._endpoints = endpoints
         self._engine = engine
         self._schedule_flush = schedule_flush
+        self._client_closed = False
         self._cycles: dict[int, HTTPCycle] = {}
         self._writers: dict[int, list[asyncio.Future[None]]] = {}
         self._records: dict[int, tuple[RequestRecord, float]] = {}
@@ -138,6 +140,8 @@ class Exchanges:
             expect_continue=event.expect_continue,
         )
         self._cycles[event.stream_id] = cycle
+        if self._client_closed:
+            cycle.client_closed()
         self._begin_record(event.stream_id, event.method, event.target, event.http_version)
         task = state.loop.create_task(cycle.run(state.app))
         state.tasks.add(task)
@@ -183,6 +187,7 @@ class Exchanges:
 
     def client_closed(self) -> None:
         """Tell the applications that the client has closed its side (HTTP/1.1 in the clear)."""
+        self._client_closed = True
         for cycle in self._cycles.values():
             cycle.client_closed()
 

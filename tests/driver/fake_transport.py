@@ -64,8 +64,14 @@ class SSLObject:
 class NoSocket:
     """Knows nothing of what the peer has acknowledged."""
 
+    def __init__(self) -> None:
+        self.options: list[tuple[int, int, bytes]] = []
+
     def fileno(self) -> int:
         return -1
+
+    def setsockopt(self, level: int, option: int, value: bytes) -> None:
+        self.options.append((level, option, value))
 
 
 class FakeTransport(asyncio.Transport):

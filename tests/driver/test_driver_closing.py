@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import struct
+
 import pytest
 from applications import START, Stepwise, body, hello, reader, silent
 from peers import HTTP2Peer
@@ -155,6 +158,9 @@ def test_answer_that_is_cut_off_looks_cut_off(driver, version):
     peer.send(b"GET / HTTP/%b\r\nhost: a\r\n\r\n" % version)
     assert b"half" in peer.take()
     assert peer.transport.aborted
+    # In the clear only RST tells: SO_LINGER, on and 0 seconds.
+    options = peer.transport.get_extra_info("socket").options
+    assert options == [(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))]
     assert driver.records[0].body_size == 4
 
 
@@ -170,7 +176,6 @@ def test_peer_that_does_not_read_is_closed_in_the_end(driver):
     assert peer.transport.lost
 
 
-@pytest.mark.xfail(strict=True, reason="the bound counts from the answer's end, not from progress")
 def test_slow_peer_that_goes_on_reading_gets_all_of_a_large_last_answer(driver):
     """12.5 MiB at 2 Mbit/s, with connection: close and the body in one message."""
 

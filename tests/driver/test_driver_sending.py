@@ -61,7 +61,6 @@ def test_send_has_its_bytes_in_the_transport_when_it_returns(driver, protocol):
     assert b"last" in seen[1]
 
 
-@pytest.mark.xfail(strict=True, reason="a turn writes WRITE_SIZE; the rest goes a turn later")
 def test_send_has_its_bytes_in_the_transport_even_if_its_siblings_send_much(driver):
     size = 32 * 1024
     missing = []

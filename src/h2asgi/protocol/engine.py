@@ -90,6 +90,10 @@ class Engine(Protocol):
     def reading_suspended(self) -> bool:
         """Whether the driver should stop reading: HTTP/1.1 backpressure, never on HTTP/2."""
 
+    @property
+    def idle(self) -> bool:
+        """Whether no request is open and no answer waits to be taken."""
+
     def next_deadline(self) -> float | None:
         """When ``handle_deadline`` is due at the latest, if at all."""
 

@@ -26,6 +26,7 @@ class Peer:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.now = 0.0
+        self._arrived = b""
 
     def feed(self, data: bytes) -> list[Event]:
         """Send octets, return the events they cause."""
@@ -41,7 +42,8 @@ class Peer:
 
     def received(self) -> bytes:
         """Read everything that the engine has to send."""
-        pieces = []
+        pieces = [self._arrived]
+        self._arrived = b""
         while piece := self.engine.data_to_send(16_384, self.now):
             pieces.append(piece)
         return b"".join(pieces)
@@ -49,10 +51,21 @@ class Peer:
     def answer(
         self, stream_id: int, body: bytes = b"", status: int = 200, headers: Headers | None = None
     ) -> list[Event]:
-        """Answer a request in full, return the events that its end causes."""
+        """Answer a request in full and let it leave, return the events that its end causes."""
         fields = [*(headers or []), (b"content-length", b"%d" % len(body))]
-        self.engine.send_headers(stream_id, status, fields, False)
+        self.respond(stream_id, body, status, fields)
+        return self.leave()
+
+    def respond(
+        self, stream_id: int, body: bytes, status: int = 200, headers: Headers | None = None
+    ) -> None:
+        """Answer a request in full, without reading the answer."""
+        self.engine.send_headers(stream_id, status, headers or [], False)
         self.engine.send_data(stream_id, body, True)
+
+    def leave(self) -> list[Event]:
+        """Let leave what the engine has to send, return the events that this causes."""
+        self._arrived = self.received()
         return self.engine.take_events()
 
     def wait(self, seconds: float) -> list[Event]:

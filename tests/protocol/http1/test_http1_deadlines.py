@@ -113,7 +113,7 @@ def test_discarding_that_succeeds_leads_back_to_keep_alive(peer: Peer) -> None:
 
 def test_discarding_does_not_hurry_a_response_that_is_leaving(peer: Peer) -> None:
     peer.feed(POST_CHUNKED)
-    peer.answer(1, b"x" * 100_000)
+    peer.respond(1, b"x" * 100_000)
     peer.engine.data_to_send(10_000, 0.0)
     assert peer.engine.next_deadline() is None
     peer.now = 9.0

@@ -101,6 +101,7 @@ class HTTP1Engine:
         self._high_stream_id = 0  # whose writer waits for the queue to drain; 0 is nobody's
         self._closing = False  # the exchange in progress is the last one
         self._broken = False  # the input can no longer be parsed and is dropped
+        self._last_words = ""  # why the connection ends once the queue is empty
         self._eof = False
         self._enter(_Phase.NEW)
         self._date(now)
@@ -110,6 +111,9 @@ class HTTP1Engine:
     def receive_data(self, data: bytes | bytearray | memoryview, now: float) -> None:
         """See ``Engine``; a copy of ``data`` is kept."""
         if self._phase is _Phase.CLOSED or self._broken:
+            return
+        if self._last_words:
+            self._broken = True
             return
         exchange = self._exchange
         if exchange is not None and exchange.response.ended and not exchange.request_ended:
@@ -201,6 +205,8 @@ class HTTP1Engine:
             if self._high_stream_id:
                 self._events.append(SendQueueDrained(self._high_stream_id))
                 self._high_stream_id = 0
+            if self._last_words and not self._queue.size:
+                self.terminate(ErrorCode.NO_ERROR, self._last_words)
             if self._exchange is not None and self._exchange.response.ended:
                 self._advance()
         self._date(now)
@@ -220,7 +226,9 @@ class HTTP1Engine:
         """See ``Engine``; a response under way says ``connection: close`` if it still can."""
         self._closing = True
         if self._exchange is None or self._exchange.response.ended:
-            self.terminate(ErrorCode.NO_ERROR, "shutting down")
+            self._end_after_queue("shutting down")
+            if not self._queue.size:
+                self.terminate(ErrorCode.NO_ERROR, "shutting down")
 
     def terminate(self, error_code: int, reason: str) -> None:
         """See ``Engine``."""
@@ -235,6 +243,15 @@ class HTTP1Engine:
         self._exchange = None
         self._enter(_Phase.CLOSED)
         self._events.append(ConnectionTerminated(error_code, reason, lingers))
+
+    def _end_after_queue(self, reason: str) -> None:
+        """End once the last response has been taken; further input is dropped until then."""
+        self._last_words = reason
+
+    @property
+    def idle(self) -> bool:
+        """See ``Engine``."""
+        return self._exchange is None and not self._queue.size
 
     # Deadlines
 
@@ -399,8 +416,8 @@ class HTTP1Engine:
         self._queue.push(exchange.response.end(trailers))
         exchange.unread = 0
         if self._closing:
-            self.terminate(ErrorCode.NO_ERROR, "last response sent")
+            self._end_after_queue("last response sent")
         elif not exchange.request_ended and exchange.outstanding > DISCARD_LIMIT:
-            self.terminate(ErrorCode.NO_ERROR, "too much of the request body outstanding")
+            self._end_after_queue("too much of the request body outstanding")
         else:
             self._advance()

@@ -157,6 +157,11 @@ class H2Engine:
         """Never: credit holds a peer back, and its control frames must still be seen."""
         return False
 
+    @property
+    def idle(self) -> bool:
+        """See ``Engine``. A stream stays open until its end is taken."""
+        return not self._streams.open
+
     def _live(self, stream_id: int) -> Stream | None:
         return None if self._terminated else self._streams.open.get(stream_id)
 

@@ -207,8 +207,9 @@ def test_noise_never_raises(engine_factory: EngineFactory, octets: bytes, prefac
 
 # The books of what we receive.
 
-WINDOW = 65_535
-MAXIMUM = 4 * WINDOW
+CONNECTION = 65_535
+WINDOW = 16_384
+MAXIMUM = 6 * WINDOW
 PEER_MOVES = ["data", "data", "data", "padded", "end", "client reset"]
 OUR_MOVES = ["read", "read", "our reset", "respond"]
 
@@ -229,7 +230,7 @@ class Books:
     """A client that keeps to its windows, and an application that reads as it likes."""
 
     peer: Peer
-    window: int = WINDOW
+    window: int = CONNECTION
     uploads: list[Upload] = field(default_factory=list)
 
     def open(self) -> None:
@@ -261,7 +262,7 @@ class Books:
     def send_data(self, what: str, upload: Upload, size: int) -> None:
         padding = size % 256 if what == "padded" else None
         overhead = 0 if padding is None else padding + 1
-        size = min(size, 16_000, self.window - overhead, upload.window - overhead)
+        size = min(size, 16_384 - overhead, self.window - overhead, upload.window - overhead)
         if size < 0:
             return
         upload.request_ended = what == "end"
@@ -297,9 +298,10 @@ class Books:
         st.tuples(
             st.sampled_from(["open", *PEER_MOVES, *OUR_MOVES]),
             st.integers(0, 5),
-            st.sampled_from([0, 1, 255, 256, 9_000, 16_000, 16_000, 40_000, 65_535]),
+            st.sampled_from([0, 1, 255, 256, 5_000, WINDOW // 2, WINDOW, WINDOW]),
         ),
-        max_size=80,
+        min_size=5,
+        max_size=100,
     )
 )
 @settings(every, max_examples=200)
@@ -307,7 +309,7 @@ def test_the_books_of_received_data_balance(
     engine_factory: EngineFactory, moves: list[tuple[str, int, int]]
 ) -> None:
     engine = engine_factory(
-        stream_window=WINDOW, connection_window=WINDOW, max_connection_window=MAXIMUM
+        stream_window=WINDOW, connection_window=CONNECTION, max_connection_window=MAXIMUM
     )
     peer = Peer(engine)
     books = Books(peer)
@@ -324,8 +326,7 @@ def test_the_books_of_received_data_balance(
     for upload in books.uploads:
         books.move("read", upload, upload.unread)
         books.move("our reset", upload, 0)
-    target = WINDOW + WINDOW // 2
-    assert target // 2 < books.window <= target
+    assert CONNECTION // 2 < books.window <= CONNECTION
 
 
 # The books of what we send.
@@ -353,8 +354,8 @@ class Downloads:
     """An application that writes, and a client that checks what it was allowed to write."""
 
     peer: Peer
-    window: int = WINDOW
-    initial: int = WINDOW
+    window: int = CONNECTION
+    initial: int = CONNECTION
     frame_size: int = 16_384
     downloads: list[Download] = field(default_factory=list)
 
@@ -435,8 +436,9 @@ class Downloads:
         st.tuples(
             st.sampled_from(["open", *APPLICATION_MOVES, *CLIENT_MOVES]),
             st.integers(0, 5),
-            st.sampled_from([1, 10, 1_000, 16_384, 16_385, 50_000, 100_000]),
+            st.sampled_from([1, 10, 1_000, 16_384, 16_385, 50_000, 65_535, 100_000]),
         ),
+        min_size=3,
         max_size=60,
     )
 )

@@ -41,11 +41,12 @@ def test_an_exception_is_500_and_leaves_the_connection_usable(
 ) -> None:
     response = client.get("/error")
     assert response.status_code == 500
+    # By the time of the next answer whatever follows the 500 has been logged.
+    assert client.get("/hello").status_code == 200
     # Some frameworks raise it again, for the server to log; that is done once.
     assert len(framework.errors) <= 1
     assert all("an application's mistake" in line for line in framework.errors)
     framework.errors.clear()
-    assert client.get("/hello").status_code == 200
 
 
 def test_two_set_cookie_fields_stay_two(client: httpx.Client) -> None:

@@ -171,8 +171,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._exchanges is not None:
             self._exchanges.disconnect_all()
         self._state.connections.discard(self)
-        if self._state.on_idle is not None:
-            self._state.on_idle()
+        self._tell_server()
 
     def pause_writing(self) -> None:
         """Stop asking the engine; reading goes on, or two writers would wait for each other."""
@@ -370,8 +369,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.close()
         self._deadline = self._loop.time() + CLOSE_TIME
         self._update_timer()
-        if self._state.on_idle is not None:
-            self._state.on_idle()
+        self._tell_server()
 
     def _linger(self) -> None:
         assert self._transport is not None
@@ -383,6 +381,12 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.write_eof()
         self._deadline = self._loop.time() + LINGER_TIME
         self._update_timer()
+        self._tell_server()
+
+    def _tell_server(self) -> None:
+        """Have the server look whether this connection is ``finished``."""
+        if self._state.on_idle is not None:
+            self._state.on_idle()
 
     def _drop(self, size: int) -> None:
         self._octets_dropped += size

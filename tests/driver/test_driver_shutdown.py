@@ -45,6 +45,17 @@ def test_idle_connections_finish_at_once(driver):
     assert driver.idle_calls > calls
 
 
+@pytest.mark.usefixtures("acknowledging")
+def test_the_server_is_told_when_an_idle_connection_begins_to_linger(driver):
+    driver.serve(hello)
+    peer = driver.http2()
+    peer.connection.begin_shutdown()
+    calls = driver.idle_calls
+    driver.loop.advance(0.5)  # no answer to the PING between the GOAWAYs
+    assert peer.connection.finished
+    assert driver.idle_calls == calls + 1
+
+
 def test_http2_requests_in_flight_finish_first(driver):
     app = Stepwise()
     driver.serve(app)

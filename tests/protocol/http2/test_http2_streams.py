@@ -11,6 +11,7 @@ from http2_peer import (
     HEADERS,
     MAX_ID,
     POST,
+    PRIORITY,
     Data,
     Goaway,
     Headers,
@@ -127,6 +128,23 @@ def test_priority_fields_in_headers_are_skipped(peer: Peer) -> None:
     (event,) = peer.events()
     assert isinstance(event, RequestReceived)
     assert event.method == "POST"
+
+
+@pytest.mark.parametrize("kind", ["PRIORITY", "HEADERS"])
+def test_a_stream_that_depends_on_itself_is_a_connection_error(peer: Peer, kind: str) -> None:
+    """RFC 7540 section 5.3.1, which older peers are tested against."""
+    wrong = frame(HEADERS, 0x25, 1, b"\0\0\0\1\0" + peer.block(POST))
+    wrong = priority(1, depends_on=1) if kind == "PRIORITY" else wrong
+    peer.assert_connection_error(ErrorCode.PROTOCOL_ERROR, wrong)
+
+
+def test_a_priority_frame_of_wrong_size_without_a_stream_to_reset(peer: Peer) -> None:
+    """Section 6.3: a closed stream is left alone, and an idle one cannot be reset."""
+    peer.get(1)
+    peer.respond(1)
+    peer.received()
+    assert peer.exchange(frame(PRIORITY, 0, 1, b"1234")) == []
+    peer.assert_connection_error(ErrorCode.FRAME_SIZE_ERROR, frame(PRIORITY, 0, 3, b"1234"))
 
 
 # Section 5.1: half-closed (remote).
@@ -274,8 +292,10 @@ def test_a_reset_that_crosses_ours_is_not_reported(peer: Peer) -> None:
 def test_a_reset_that_crosses_the_end_of_an_answer_is_taken(peer: Peer) -> None:
     peer.post(1)
     peer.respond(1)
-    peer.send(rst_stream(1))
-    assert peer.received() == [Headers(1, OK, True)]
+    peer.get(3)
+    peer.respond(3, b"queued")
+    peer.send(rst_stream(1), rst_stream(3))
+    assert peer.received() == [Headers(1, OK, True), Headers(3, OK, False)]
     peer.assert_serves()
 
 

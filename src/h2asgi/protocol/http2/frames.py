@@ -91,11 +91,6 @@ class FrameReader:
         self._partial = bytearray()
         self._preface = PREFACE
 
-    @property
-    def preface_received(self) -> bool:
-        """Whether the client connection preface is complete."""
-        return not self._preface
-
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Frame]:
         """Give the frames that ``data`` completes; raises PeerConnectionError."""
         view = memoryview(data)

@@ -314,18 +314,13 @@ class HTTPCycle:
                 raise
             self._log_exception(error)
         else:
-            if self._answered or self._disconnected:
-                self._finish()
-                return
-            logger.error("%s: returned without completing the response", self._request_line())
+            if not (self._answered or self._disconnected):
+                logger.error("%s: returned without completing the response", self._request_line())
         await self._conclude()
 
     async def _conclude(self) -> None:
         """Give the client an answer if it has none, or an end if it has half of one."""
-        if self._answered or self._disconnected:
-            self._finish()
-            return
-        if self._state == _BODY:
+        if self._state in (_BODY, _OVER) or self._disconnected:
             self._abandon()
             return
         headers = [

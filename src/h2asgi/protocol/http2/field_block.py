@@ -14,9 +14,10 @@ MAX_CONTINUATIONS = 64
 """CONTINUATION frames in one block. 64 frames of the default size are 1 MiB, far beyond any honest
 block; the limit is for blocks that never end (CVE-2024-27316)."""
 
-DECODED_SIZE_FACTOR = 4
-"""A block that decodes to this many times the advertised list size ends the connection. Between one
-and this, the request gets a 431 and the compression state stays whole."""
+DECODED_SIZE_FACTOR = 2
+"""A block that is, or decodes to, this many times the advertised list size ends the connection.
+Between one and this, the request gets a 431 and the compression state stays whole. More would not
+be kind: hpack's work grows with the square of a block of many short literals."""
 
 _STREAM_ID_MASK = 0x7FFFFFFF
 

@@ -1,6 +1,7 @@
 """A plain ASGI application that can be made to misbehave in exactly one way per path.
 
 /hello              {"http_version"}
+/scope...           the scope, as ``repr`` writes it
 /echo               the body, sent back as it arrives
 /digest             {"size", "sha256"} of the body
 /reject             413 without reading
@@ -37,6 +38,9 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
             await send({"type": message["type"] + ".complete"})
             if message["type"] == "lifespan.shutdown":
                 return
+    if scope["path"].startswith("/scope"):
+        await _scope(scope, receive, send)
+        return
     route = globals()["_" + scope["path"].lstrip("/").replace("-", "_")]
     await route(scope, receive, send)
 
@@ -56,6 +60,11 @@ async def _answer(send: Any, value: object) -> None:
 
 async def _hello(scope: Any, receive: Any, send: Any) -> None:
     await _answer(send, {"http_version": scope["http_version"]})
+
+
+async def _scope(scope: Any, receive: Any, send: Any) -> None:
+    await _start(send)
+    await send({"type": "http.response.body", "body": repr(scope).encode()})
 
 
 async def _echo(scope: Any, receive: Any, send: Any) -> None:

@@ -92,11 +92,12 @@ class BackgroundServer(_Target):
         self, app: Any, certificate: Certificate | None, options: dict[str, object]
     ) -> None:
         self.certificate = certificate
-        files: dict[str, object] = {}
         if certificate is not None:
-            files = {"certfile": certificate.certfile, "keyfile": certificate.keyfile}
+            options |= {"certfile": certificate.certfile, "keyfile": certificate.keyfile}
+        if "bind" not in options:
+            options |= {"port": 0}
         self._app = app
-        self._config = h2asgi.make_config(app, port=0, **files, **options)
+        self._config = h2asgi.make_config(app, **options)
         self._log = _Errors()
         self.errors = self._log.lines
         self._ready = threading.Event()
@@ -134,8 +135,8 @@ class BackgroundServer(_Target):
         self._stopped = asyncio.Event()
         async with h2asgi.Server(self._app, self._config) as server:
             address = server.addresses[0]
-            assert isinstance(address, tuple)
-            self.port = address[1]
+            if isinstance(address, tuple):
+                self.port = address[1]
             self._ready.set()
             await self._stopped.wait()
 

@@ -29,7 +29,9 @@ ARROWS = {
         *{"listener", "logs", "options", "process", "sockets", "tls", "trace"},
     },
     "listener": {"sockets"},
-    "connection": {"errors", "exchanges", "protocol", "protocol.engines", "protocol.http2"},
+    "connection": {
+        *{"errors", "exchanges", "protocol", "protocol.engines", "protocol.http2", "tcp"},
+    },
     "exchanges": {"asgi", "config", "errors", "protocol", "trace"},
     "protocol.engines": {"config", "protocol.http1", "protocol.http2"},
     "protocol.http1": {"config", "errors", "protocol"},
@@ -47,6 +49,7 @@ ARROWS = {
     "lifespan": {"errors"},
     "config": set(),
     "errors": set(),
+    "tcp": set(),
     "trace": set(),
     "_version": set(),
 }

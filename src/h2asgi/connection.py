@@ -33,6 +33,7 @@ from .protocol.engine import Engine
 from .protocol.engines import http1_engine, http2_engine
 from .protocol.events import ConnectionTerminated
 from .protocol.http2.frames import PREFACE
+from .tcp import peer_has_closed
 
 try:
     import fcntl
@@ -54,6 +55,10 @@ transport can no longer be reprioritised, and larger joins cost more in copying 
 LINGER_TIME = 1.0
 LINGER_OCTETS = 1024 * 1024
 """How long and how much input is dropped after the last answer, so that the answer arrives."""
+
+LEAVE_CHECK_INTERVAL = 1.0
+"""Seconds between looks at whether a peer that is not read from has left: its end is not read
+either, and an application that waits for it would keep the connection for ever."""
 
 CLOSE_TIME = 30.0
 """Seconds for a slow peer to take what the transport still holds once we are done. Without a bound
@@ -80,9 +85,10 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._writing_paused = False
         self._reading_paused = False
+        self._peer_has_left = False  # looked for only while reading is paused
         self._flush_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
-        self._deadline: float | None = None  # the driver's own: first bytes, then lingering
+        self._deadline: float | None = None  # the driver's own: first bytes, leaving, lingering
         # The protocol's side.
         self._engine: Engine | None = None
         self._first_bytes = bytearray()  # until they tell the protocol, in the clear
@@ -157,8 +163,10 @@ class Connection(asyncio.BufferedProtocol):
         self._exchanges.client_closed()
         # At once, since a transport that is not kept open closes when this returns.
         self._flush()
-        # TLS transports cannot be half-closed; they warn when asked to.
-        return not self._tls and self._terminated is None
+        if self._tls and not self._closing:
+            # TLS transports cannot be half-closed: they drop what is written from now on.
+            self._close_transport()
+        return not self._closing
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everybody who waits on this connection."""
@@ -301,12 +309,15 @@ class Connection(asyncio.BufferedProtocol):
         """Hold a peer back by TCP where the protocol has nothing better: HTTP/1.1."""
         assert self._engine is not None
         assert self._transport is not None
-        suspended = self._engine.reading_suspended
+        # What a peer that has left still has to say lies in the kernel, which bounds it.
+        suspended = self._engine.reading_suspended and not self._peer_has_left
         if suspended is not self._reading_paused:
             self._reading_paused = suspended
             if suspended:
+                self._deadline = self._loop.time() + LEAVE_CHECK_INTERVAL
                 self._transport.pause_reading()
             else:
+                self._deadline = None
                 self._transport.resume_reading()
 
     def _update_timer(self) -> None:
@@ -334,7 +345,11 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is None:
             return
         if self._deadline is not None and now >= self._deadline:
-            if self._transport.is_closing():
+            if self._reading_paused and not self._closing:
+                self._peer_has_left = peer_has_closed(self._transport)
+                self._deadline = now + LEAVE_CHECK_INTERVAL
+                self._schedule_flush()
+            elif self._transport.is_closing():
                 self._transport.abort()
             else:
                 # No first bytes came, or nothing more is read after the last answer.

@@ -377,3 +377,28 @@ def test_a_disconnect_does_not_cancel_the_application():
         assert steps == [{"type": "http.disconnect"}, "cleaned up"]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("messages", [(), (START,), (START, PIECE)])
+def test_a_return_on_learning_that_the_client_closed_its_side_is_no_mistake(log, messages):
+    """A client that leaves in the clear over HTTP/1.1 looks like one that only closed its side."""
+
+    async def main():
+        sink = FakeSink()
+        one = cycle(sink, http_version="1.1")
+
+        async def app(scope, receive, send):
+            for message in messages:
+                await send(message)
+            one.client_closed()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        await one.run(app)
+        return sink
+
+    sink = asyncio.run(main())
+    assert sink.calls[-1] == RESET
+    assert len(sink.finished) == 1
+    assert sink.finished[0][0] != 500
+    assert errors(log) == []

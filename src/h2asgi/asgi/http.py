@@ -314,7 +314,11 @@ class HTTPCycle:
                 raise
             self._log_exception(error)
         else:
-            if not (self._answered or self._disconnected):
+            if self._client_closed and not self._answered:
+                # receive() said that it is gone; whom would a 500 be for?
+                logger.debug("%s: client closed its side", self._request_line())
+                self._abandon()
+            elif not (self._answered or self._disconnected):
                 logger.error("%s: returned without completing the response", self._request_line())
         await self._conclude()
 

@@ -3,21 +3,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trustme
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    PrivateFormat,
-    load_pem_private_key,
-)
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
+from cli_parts import Certificates, Run
 
 
 @pytest.fixture(autouse=True)
@@ -39,9 +29,6 @@ def _own_path() -> Iterator[None]:
         del sys.modules[name]
 
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
 @pytest.fixture
 def h2asgi(tmp_path: Path) -> Run:
     """Run ``python -m h2asgi`` with the given arguments in an empty folder."""
@@ -58,45 +45,6 @@ def h2asgi(tmp_path: Path) -> Run:
         )
 
     return run
-
-
-@dataclass(frozen=True)
-class Pair:
-    certfile: str
-    keyfile: str
-
-
-class Certificates:
-    """Makes pairs of every kind from one authority."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.authority = trustme.CA()
-        self.ca_file = str(folder / "ca.pem")
-        self.authority.cert_pem.write_to_path(self.ca_file)
-
-    def pair(
-        self,
-        name: str = "pair",
-        key_type: trustme.KeyType = trustme.KeyType.ECDSA,
-        *,
-        begin: timedelta = timedelta(days=-1),
-        end: timedelta = timedelta(days=1),
-        password: bytes | None = None,
-    ) -> Pair:
-        now = datetime.now(UTC)
-        leaf = self.authority.issue_cert(
-            "localhost", not_before=now + begin, not_after=now + end, key_type=key_type
-        )
-        key = leaf.private_key_pem.bytes()
-        if password is not None:
-            key = load_pem_private_key(key, None).private_bytes(
-                Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password)
-            )
-        certfile, keyfile = self.folder / f"{name}-cert.pem", self.folder / f"{name}-key.pem"
-        certfile.write_bytes(leaf.cert_chain_pems[0].bytes())
-        keyfile.write_bytes(key)
-        return Pair(str(certfile), str(keyfile))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import types
 from pathlib import Path
 
 import pytest
-from conftest import EXAMPLES, Certificates, Run
+from cli_parts import EXAMPLES, Certificates, Run
 
 from h2asgi import __version__, cli
 from h2asgi.config import Config

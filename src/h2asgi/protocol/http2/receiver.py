@@ -158,6 +158,7 @@ class Receiver:
                 self._sender.answer(frames.rst_stream(stream_id, error.error_code))
 
     def _receive_request(self, stream_id: int, fields: Headers, end_stream: bool) -> None:
+        self._sender.check_answers()
         if stream_id > self._goaway.last_stream_id:
             # Section 6.8: the client has our GOAWAY on its way and will try elsewhere.
             raise PeerStreamError(ErrorCode.REFUSED_STREAM, "shutting down")
@@ -308,6 +309,7 @@ class Receiver:
     def close(self, stream: Stream, *, by_us: bool) -> None:
         """Forget a stream, with what it has unread and unsent."""
         self._streams.close(stream, by_us=by_us)
+        self._sender.note_end(stream)
         stream.outgoing.clear()
         # What nobody will read must not hold the siblings' credit.
         self._window.acknowledge(stream.window.unread)

@@ -56,6 +56,16 @@ class Sender:
         self._output.append(frame)
         self._answers += 1
         self._answer_octets += len(frame)
+        self.check_answers()
+
+    def note_end(self, stream: Stream) -> None:
+        """Count a stream whose field sections may wait though it is gone: they cannot be withdrawn,
+        since the compression of all later ones rests on them."""
+        if stream.answered:
+            self._answers += 1
+
+    def check_answers(self) -> None:
+        """Raise PeerConnectionError when too much waits for a peer that does not read."""
         if self._answers > MAX_WAITING_ANSWERS or self._answer_octets > MAX_WAITING_ANSWER_OCTETS:
             raise PeerConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "answers are not read")
 
@@ -227,6 +237,7 @@ class Sender:
             ],
             huffman=False,
         )
+        stream.answered = True
         frame_size = self._h2.max_outbound_frame_size
         self.write(frames.header_block(stream.stream_id, block, frame_size, end_stream))
         if end_stream:

@@ -37,6 +37,7 @@ class Stream(H2Stream):
         self.window = ReceiveWindow(receive_window)
         self.outgoing = Outgoing()
         self.body_left: int | None = None  # octets that content-length still promises
+        self.answered = False  # whether any field section was written
 
     @property
     def request_ended(self) -> bool:

@@ -286,7 +286,8 @@ class HTTP1Engine:
 
     def _advance(self) -> None:
         """Turn buffered input into events as far as the exchange in progress allows."""
-        progress = True
+        # RFC 9112 section 9.6: nothing is served behind the last response.
+        progress = not self._last_words
         while progress and self._phase is not _Phase.CLOSED:
             exchange = self._exchange
             if exchange is None:

@@ -1,5 +1,5 @@
-"""Behind the last response of a connection nothing is served (RFC 9112 section 9.6), also while that
-response is still on its way out."""
+"""Behind the last response of a connection nothing is served (RFC 9112 section 9.6), not even while
+that response is still on its way out."""
 
 from __future__ import annotations
 

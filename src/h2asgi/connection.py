@@ -98,7 +98,8 @@ class Connection(asyncio.BufferedProtocol):
         self._terminated: ConnectionTerminated | None = None
         self._closing = False
         self._octets_dropped = 0
-        self._was_idle = False
+        self._was_idle = False  # when the shutdown began
+        self._was_delivered = False
 
     # Callbacks of the transport.
 
@@ -198,7 +199,8 @@ class Connection(asyncio.BufferedProtocol):
         if transport is None:
             return
         # An application that is done has perhaps left its answer in the engine or transport.
-        self._was_idle = (self._engine is None or self._engine.idle) and _is_delivered(transport)
+        self._was_idle = self._engine is None or self._engine.idle
+        self._was_delivered = _is_delivered(transport)
         if self._engine is None:
             if not self._closing:
                 self._close_transport()
@@ -227,13 +229,14 @@ class Connection(asyncio.BufferedProtocol):
         """Whether nothing is left to do but for the peer to close.
 
         After answers, that is when they have been delivered and nothing more is
-        read: dropping the transport earlier would cut them off.
+        read: dropping the transport earlier would cut them off. A peer that had
+        all its answers when the shutdown began may be dead, and is not waited for.
         """
         transport = self._transport
         if transport is None:
             return True
-        if self._closing and self._was_idle:
-            return True
+        if self._was_idle:
+            return self._closing and (self._was_delivered or _is_delivered(transport))
         return transport.is_closing() and _is_delivered(transport)
 
     # The protocol.

@@ -20,10 +20,6 @@ Measured = Callable[[str], None]
 PROMPT = 5.0
 """Seconds for what takes a fraction of one; the graceful time-out is five times as long."""
 
-ACKNOWLEDGED = 0.2
-"""Seconds in which TCP's delayed acknowledgements have come; before, no connection is idle. None
-of the assertions depends on it, but the times that are noted do."""
-
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def loop(request: pytest.FixtureRequest) -> str:
@@ -111,7 +107,6 @@ def test_idle_connections_do_not_hold_it_up(command: Start, loop: str, measured:
             response = http.client.HTTPResponse(sock)
             response.begin()
             assert response.read() == b'{"http_version": "1.1"}'
-        time.sleep(ACKNOWLEDGED)
         began = time.monotonic()
         server.terminate()
         assert server.wait() == 0
@@ -133,7 +128,6 @@ def test_health_checks_that_stay_connected_do_not_hold_it_up(
             assert silent.recv(9)  # the server's SETTINGS
             checker.ping()
         stack.enter_context(server.connect("h2"))  # not even a preface
-        time.sleep(ACKNOWLEDGED)
         began = time.monotonic()
         server.terminate()
         assert server.wait() == 0

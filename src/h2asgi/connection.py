@@ -166,6 +166,7 @@ class Connection(asyncio.BufferedProtocol):
         self._flush()
         if self._tls and not self._closing:
             # TLS transports cannot be half-closed: they drop what is written from now on.
+            self._exchanges.disconnect_all()
             self._close_transport()
         return not self._closing
 

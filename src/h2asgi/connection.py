@@ -302,7 +302,7 @@ class Connection(asyncio.BufferedProtocol):
     def _write(self, engine: Engine, transport: asyncio.Transport) -> None:
         """Hand over what there is to send, until the transport has enough of it."""
         now = self._loop.time()
-        while not self._writing_paused:
+        while not (self._writing_paused or transport.is_closing()):
             data = engine.data_to_send(WRITE_SIZE, now)
             if data:
                 transport.write(data)
@@ -313,7 +313,9 @@ class Connection(asyncio.BufferedProtocol):
         """Hold a peer back by TCP where the protocol has nothing better: HTTP/1.1."""
         assert self._engine is not None
         assert self._transport is not None
-        # What a peer that has left still has to say lies in the kernel, which bounds it.
+        if self._reading_paused:
+            # What a peer that has left still has to say lies in the kernel, which bounds it.
+            self._peer_has_left = peer_has_closed(self._transport)
         suspended = self._engine.reading_suspended and not self._peer_has_left
         if suspended is not self._reading_paused:
             self._reading_paused = suspended
@@ -350,7 +352,6 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self._deadline is not None and now >= self._deadline:
             if self._reading_paused and not self._closing:
-                self._peer_has_left = peer_has_closed(self._transport)
                 self._deadline = now + LEAVE_CHECK_INTERVAL
                 self._schedule_flush()
             elif self._transport.is_closing():
@@ -372,7 +373,10 @@ class Connection(asyncio.BufferedProtocol):
         """Write what is left, then close in the way that lets it arrive."""
         assert self._transport is not None
         assert self._engine is not None
-        while data := self._engine.data_to_send(WRITE_SIZE, self._loop.time()):
+        while not self._transport.is_closing():
+            data = self._engine.data_to_send(WRITE_SIZE, self._loop.time())
+            if not data:
+                break
             self._transport.write(data)
         if end.unread_input:
             self._linger()

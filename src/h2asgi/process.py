@@ -80,7 +80,11 @@ def log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> 
     """
     error = context.get("exception")
     message = context.get("message", "error in the event loop")
-    if isinstance(error, OSError) and ("transport" in context or "protocol" in context):
+    network = isinstance(error, OSError) and ("transport" in context or "protocol" in context)
+    # asyncio closes a transport twice when a reset comes while writing resumes; the second time
+    # there is nothing left to close.
+    twice = isinstance(error, AttributeError) and "._call_connection_lost(" in message
+    if network or twice:
         logger.debug("%s: %s", message, error)
     else:
         logger.error("%s", message, exc_info=error)

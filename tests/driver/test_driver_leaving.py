@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 from types import SimpleNamespace
@@ -75,8 +76,6 @@ def test_reading_goes_on_to_the_end_of_a_peer_that_left(driver, monkeypatch):
 
 
 def test_nothing_is_looked_for_once_reading_goes_on(driver, monkeypatch):
-    asked = []
-    monkeypatch.setattr("h2asgi.connection.peer_has_closed", asked.append)
     driver.serve(hello)
     peer = driver.http1()
     peer.deliver(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" * 5000)
@@ -85,8 +84,51 @@ def test_nothing_is_looked_for_once_reading_goes_on(driver, monkeypatch):
     assert not peer.transport.reading
     while not peer.transport.reading:
         driver.loop.turn()
+    asked = []
+    monkeypatch.setattr("h2asgi.connection.peer_has_closed", asked.append)
     driver.loop.advance(LEAVE_CHECK_INTERVAL)
     assert asked == []
+
+
+def test_peer_that_left_is_noticed_at_once_when_something_is_sent(driver, monkeypatch):
+    """TLS on asyncio drops it with a warning each time, from the client's end on."""
+    go_on = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await go_on.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+
+    driver.serve(app)
+    peer = driver.http1()
+    peer.send(PIPELINED)
+    assert not peer.transport.reading
+    monkeypatch.setattr("h2asgi.connection.peer_has_closed", lambda transport: True)
+    go_on.set()
+    for _ in range(3):
+        driver.loop.turn()
+    assert peer.transport.reading
+
+
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+def test_nothing_more_is_written_to_a_transport_that_broke_on_the_way(driver, connection):
+    """asyncio logs a warning for each further write."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(8 * 1024 * 1024)})
+
+    driver.serve(app)
+    peer = driver.http1()
+    written = []
+
+    def write(data: bytes) -> None:
+        written.append(len(data))
+        peer.transport.abort()
+
+    peer.transport.write = write
+    peer.send(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: %b\r\n\r\n" % connection.encode())
+    assert len(written) == 1
 
 
 def test_tls_peer_that_closes_its_side_without_reading_is_dropped_in_the_end(driver):

@@ -167,6 +167,8 @@ def _set_options(sock: socket.socket) -> ServerAddress:
     name = sock.getsockname()
     if not isinstance(name, tuple):
         return os.fsdecode(name), None
+    # A peer that vanished is found out in the end, also while nothing is sent to it.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
     return name[0], name[1]

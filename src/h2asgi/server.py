@@ -177,7 +177,10 @@ class Server:
         if await self._until(self._quiet, limit):
             return
         logger.warning(
-            "%d requests did not finish within %g s: resetting them", len(state.tasks), limit
+            "%d requests and %d connections did not finish within %g s: resetting them",
+            len(state.tasks),
+            len(state.connections),
+            limit,
         )
         for connection in tuple(state.connections):
             connection.abort_streams()

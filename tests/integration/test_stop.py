@@ -167,7 +167,7 @@ def test_what_outlives_the_graceful_timeout_is_reset(command: Start, loop: str, 
         with contextlib.suppress(OSError):
             assert sock.recv(65_536) == b""
         assert server.wait() == 0
-    assert any("2 requests did not finish" in line for line in server.output)
+    assert any("2 requests and 2 connections did not finish" in line for line in server.output)
 
 
 def test_new_connections_are_refused_while_requests_finish(command: Start) -> None:

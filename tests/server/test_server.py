@@ -324,7 +324,7 @@ def test_after_the_graceful_time_out_requests_are_reset(connection_calls, caplog
     assert connection_calls == [
         *("startup", "begin_shutdown", "abort_streams", "task ended", "abort", "shutdown")
     ]
-    assert "1 requests did not finish within 0.01 s" in caplog.text
+    assert "1 requests and 1 connections did not finish within 0.01 s" in caplog.text
 
 
 def test_what_goes_on_after_its_reset_is_cancelled(connection_calls, caplog, monkeypatch):

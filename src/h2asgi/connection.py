@@ -20,9 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import struct
-import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import cast
@@ -33,15 +30,7 @@ from .protocol.engine import Engine
 from .protocol.engines import http1_engine, http2_engine
 from .protocol.events import ConnectionTerminated
 from .protocol.http2.frames import PREFACE
-from .tcp import peer_has_closed
-
-try:
-    import fcntl
-    import termios
-except ImportError:  # Windows: a connection is finished when it is lost
-    _QUEUE_REQUEST: int | None = None
-else:
-    _QUEUE_REQUEST = getattr(termios, "TIOCOUTQ", None)
+from .tcp import cut_off, is_delivered, peer_has_closed
 
 logger = logging.getLogger("h2asgi")
 
@@ -201,7 +190,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         # An application that is done has perhaps left its answer in the engine or transport.
         self._was_idle = self._engine is None or self._engine.idle
-        self._was_delivered = _is_delivered(transport)
+        self._was_delivered = is_delivered(transport)
         if self._engine is None:
             if not self._closing:
                 self._close_transport()
@@ -237,8 +226,8 @@ class Connection(asyncio.BufferedProtocol):
         if transport is None:
             return True
         if self._was_idle:
-            return self._closing and (self._was_delivered or _is_delivered(transport))
-        return transport.is_closing() and _is_delivered(transport)
+            return self._closing and (self._was_delivered or is_delivered(transport))
+        return transport.is_closing() and is_delivered(transport)
 
     # The protocol.
 
@@ -382,7 +371,7 @@ class Connection(asyncio.BufferedProtocol):
             self._linger()
         elif end.error_code != ErrorCode.NO_ERROR:
             self._closing = True
-            _cut_off(self._transport)
+            cut_off(self._transport)
         else:
             self._close_transport()
 
@@ -419,31 +408,3 @@ class Connection(asyncio.BufferedProtocol):
 
     def __str__(self) -> str:
         return str(self._endpoints)
-
-
-def _is_delivered(transport: asyncio.Transport) -> bool:
-    """Whether the peer's system has acknowledged everything that was written.
-
-    The buffers of a TLS transport are not all visible, but none of them holds
-    anything for long while the kernel's own queue is empty.
-    """
-    sock = transport.get_extra_info("socket")  # None from TLS when the connection was just lost
-    if _QUEUE_REQUEST is None or sock is None or transport.get_write_buffer_size():
-        return False
-    with suppress(OSError, ValueError):
-        queued = fcntl.ioctl(sock.fileno(), _QUEUE_REQUEST, bytes(4))
-        return int.from_bytes(queued, sys.byteorder) == 0
-    return False
-
-
-def _cut_off(transport: asyncio.Transport) -> None:
-    """Drop an HTTP/1.1 connection in a way that its peer cannot take for the end of an answer.
-
-    HTTP/1.1 has no reset of its own. TLS shows by the missing close_notify that
-    something is missing; in the clear only TCP's RST does.
-    """
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        with suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()

@@ -1,10 +1,21 @@
-"""What the kernel knows of a connection and an event loop does not tell."""
+"""What the kernel knows of a connection, and can do with it, that an event loop does not offer."""
 
 from __future__ import annotations
 
 import asyncio
 import select
+import socket
+import struct
+import sys
 from contextlib import suppress
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows: nothing is known to be delivered
+    _QUEUE_REQUEST: int | None = None
+else:
+    _QUEUE_REQUEST = getattr(termios, "TIOCOUTQ", None)
 
 
 def peer_has_closed(transport: asyncio.Transport) -> bool:
@@ -22,3 +33,31 @@ def peer_has_closed(transport: asyncio.Transport) -> bool:
     with suppress(OSError):
         return bool(poll.poll(0))
     return False
+
+
+def is_delivered(transport: asyncio.Transport) -> bool:
+    """Whether the peer's system has acknowledged everything that was written.
+
+    The buffers of a TLS transport are not all visible, but none of them holds
+    anything for long while the kernel's own queue is empty.
+    """
+    sock = transport.get_extra_info("socket")  # None from TLS when the connection was just lost
+    if _QUEUE_REQUEST is None or sock is None or transport.get_write_buffer_size():
+        return False
+    with suppress(OSError, ValueError):
+        queued = fcntl.ioctl(sock.fileno(), _QUEUE_REQUEST, bytes(4))
+        return int.from_bytes(queued, sys.byteorder) == 0
+    return False
+
+
+def cut_off(transport: asyncio.Transport) -> None:
+    """Drop an HTTP/1.1 connection in a way that its peer cannot take for the end of an answer.
+
+    HTTP/1.1 has no reset of its own. TLS shows by the missing close_notify that
+    something is missing; in the clear only TCP's RST does.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

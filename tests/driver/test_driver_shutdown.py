@@ -9,7 +9,7 @@ import sys
 import pytest
 from applications import START, Stepwise, body, hello, silent
 
-from h2asgi import connection
+from h2asgi import tcp
 from h2asgi.connection import LINGER_TIME, WRITE_SIZE
 
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -23,7 +23,7 @@ def acknowledging(driver, monkeypatch):
     def is_delivered(transport):
         return not transport.get_write_buffer_size()
 
-    monkeypatch.setattr("h2asgi.connection._is_delivered", is_delivered)
+    monkeypatch.setattr("h2asgi.connection.is_delivered", is_delivered)
 
 
 @pytest.mark.usefixtures("acknowledging")
@@ -141,7 +141,7 @@ def test_delivery_that_cannot_be_known_is_awaited(driver, monkeypatch, unknown):
     if unknown == "no socket":
         peer.transport._extra["socket"] = None  # TLS, while the loss waits to be told
     else:
-        monkeypatch.setattr("h2asgi.connection._QUEUE_REQUEST", None)
+        monkeypatch.setattr("h2asgi.tcp._QUEUE_REQUEST", None)
     peer.connection.begin_shutdown()
     driver.loop.settle()
     assert not peer.connection.finished
@@ -152,12 +152,12 @@ def test_delivery_that_cannot_be_known_is_awaited(driver, monkeypatch, unknown):
 def test_system_that_cannot_be_asked_for_delivery(monkeypatch):
     """Windows has no such request; the driver is imported there all the same."""
     monkeypatch.setitem(sys.modules, "fcntl", None)
-    spec = importlib.util.spec_from_file_location("h2asgi.elsewhere", connection.__file__)
+    spec = importlib.util.spec_from_file_location("h2asgi.elsewhere", tcp.__file__)
     elsewhere = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "h2asgi.elsewhere", elsewhere)
     spec.loader.exec_module(elsewhere)
     assert elsewhere._QUEUE_REQUEST is None
-    assert connection._QUEUE_REQUEST is not None
+    assert tcp._QUEUE_REQUEST is not None
 
 
 def test_shutdown_of_a_connection_that_is_closing_changes_nothing(driver):

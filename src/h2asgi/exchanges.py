@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator
+import sys
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass, field
 from types import coroutine
 from typing import Any
@@ -143,7 +144,7 @@ class Exchanges:
         if self._client_closed:
             cycle.client_closed()
         self._begin_record(event.stream_id, event.method, event.target, event.http_version)
-        task = state.loop.create_task(cycle.run(state.app))
+        task = _begin_task(state.loop, cycle.run(state.app))
         state.tasks.add(task)
         task.add_done_callback(state.task_done)
 
@@ -282,6 +283,23 @@ class Exchanges:
             record.body_size = body_size
             record.duration = self._loop.time() - began
             trace.request_finished(record)
+
+
+if sys.version_info >= (3, 12):
+
+    def _begin_task(
+        loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, None]
+    ) -> asyncio.Task[None]:
+        """Run up to the first real wait at once, which saves a turn of the loop."""
+        return asyncio.Task(coro, loop=loop, eager_start=True)
+
+else:
+
+    def _begin_task(
+        loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, None]
+    ) -> asyncio.Task[None]:
+        """Run in the next turn of the loop."""
+        return loop.create_task(coro)
 
 
 @coroutine

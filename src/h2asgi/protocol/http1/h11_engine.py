@@ -87,10 +87,6 @@ class _Input:
         """Hand out octets of the body, or of the line end behind a chunk."""
         return self._buffer.take(count)
 
-    def is_next_line_obviously_invalid_request_line(self) -> bool:
-        """h11's early guess; ours is made in the buffer."""
-        return False
-
 
 class H11Engine(HTTP1Engine):
     """The HTTP/1.1 engine in pure Python."""

@@ -22,18 +22,18 @@ ARROWS = {
     "__main__": {"cli"},
     "cli": {
         *{"_version", "config", "devcerts", "errors", "importer", "options", "server", "sockets"},
-        "tls",
+        *{"protocol.engines", "tls"},
     },
     "server": {
         *{"banner", "config", "connection", "devcerts", "errors", "importer", "lifespan"},
-        *{"listener", "logs", "options", "process", "sockets", "tls", "trace"},
+        *{"listener", "logs", "options", "process", "protocol.engines", "sockets", "tls", "trace"},
     },
     "listener": {"sockets"},
     "connection": {
         *{"errors", "exchanges", "protocol", "protocol.engines", "protocol.http2", "tcp"},
     },
     "exchanges": {"asgi", "config", "errors", "protocol", "trace"},
-    "protocol.engines": {"config", "protocol.http1", "protocol.http2"},
+    "protocol.engines": {"config", "errors", "protocol.http1", "protocol.http2"},
     "protocol.http1": {"config", "errors", "protocol"},
     "protocol.http2": {"config", "errors", "protocol"},
     "protocol": {"errors"},  # the seam: events, engine, headers
@@ -59,7 +59,7 @@ LIBRARIES = {
     "devcerts": {"cryptography", "trustme"},
     "tls": {"cryptography"},
     "process": {"uvloop"},
-    "protocol.http1": {"h11"},
+    "protocol.http1": {"h11", "httptools"},
     "protocol.http2": {"h2", "hpack"},
 }
 """What comes from elsewhere, and the only rooms that know it."""

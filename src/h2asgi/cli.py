@@ -95,7 +95,10 @@ def _resolve_config(parsed: Mapping[str, Any], variables: Mapping[str, str]) -> 
 def _check(config: Config) -> None:
     """Try all that a start would do before it serves; ConfigurationError or ApplicationError."""
     from . import devcerts, importer, tls
+    from .protocol.engines import http1_engine
 
+    if config.http1.enabled:
+        http1_engine(config.http1)
     if config.tls.enabled:
         pair = devcerts.resolve(config.tls)
         tls.create_context(pair, http1=config.http1.enabled, http2=config.http2.enabled)

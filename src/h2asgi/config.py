@@ -116,9 +116,10 @@ class HTTP1Config:
     """HTTP/1.1 (RFC 9112)."""
 
     enabled: bool = option(True, "http1", "Protocols", "Speak HTTP/1.1.")
-    engine: Literal["auto", "h11"] = option(
-        "auto", "http1-engine", "Protocols", "Library that parses HTTP/1.1."
-    )
+    engine: Literal["auto", "h11", "httptools"] = option(
+        "auto", "http1-engine", "Protocols",
+        "Library that parses HTTP/1.1; auto takes httptools when it is installed.",
+    )  # fmt: skip
     max_head_size: int = option(
         64 * KIB, "http1-max-head-size", "Protocols",
         "Octets of request line and header fields; more is answered with 431 or 414.",

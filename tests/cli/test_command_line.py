@@ -117,6 +117,24 @@ def test_an_operators_mistake_is_one_sentence_and_an_exit_code(
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("check", [["--check-config"], []], ids=["check", "start"])
+def test_an_engine_that_is_not_installed_is_an_operators_mistake(check: list[str]) -> None:
+    script = (
+        "import sys; sys.modules['httptools'] = None;"
+        "from h2asgi.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *check, "--http1-engine", "httptools", *HELLO],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "h2asgi: --http1-engine httptools needs httptools: pip install 'h2asgi[fast]'\n"
+    )
+
+
 @pytest.mark.usefixtures("files")
 def test_an_application_that_raises_on_import_shows_its_own_traceback_once(h2asgi: Run) -> None:
     done = h2asgi("--check-config", "--port", "0", "failing")

@@ -526,7 +526,7 @@ def test_the_development_certificate_says_how_to_trust_it(start: Start, tmp_path
 
 
 def test_importing_the_package_loads_neither_engines_nor_extras():
-    heavy = ["asyncio", "ssl", "h2", "h11", "cryptography", "uvloop", "trustme"]
+    heavy = ["asyncio", "ssl", "h2", "h11", "httptools", "cryptography", "uvloop", "trustme"]
     source = f"import h2asgi, sys; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
     assert found.stdout == "[]\n"

@@ -15,8 +15,9 @@ import pytest
 
 import h2asgi
 from h2asgi import server as server_module
-from h2asgi.config import BindConfig, Config, LogConfig, Timeouts, TLSConfig
+from h2asgi.config import BindConfig, Config, HTTP1Config, LogConfig, Timeouts, TLSConfig
 from h2asgi.errors import ApplicationError, ConfigurationError
+from h2asgi.protocol.engines import http1_engine
 from h2asgi.server import DefaultFields, Server, serve
 
 
@@ -237,7 +238,7 @@ def test_the_start_up_lines_say_what_and_where(caplog, dev_certificate):
         first, second, *_ = (r.getMessage() for r in caplog.records if r.name == "h2asgi")
         assert first == (
             f"h2asgi {h2asgi.__version__} serves HTTP/2 and HTTP/1.1 over TLS"
-            " (engines h2, h11; loop asyncio)"
+            f" (engines h2, {http1_engine(HTTP1Config()).name}; loop asyncio)"
         )
         assert second == f"https://localhost:{port}"
 

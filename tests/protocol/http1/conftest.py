@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import pytest
 from http1_peer import EngineFactory, Peer
 
 from h2asgi.config import HTTP1Config, Timeouts
-from h2asgi.protocol.http1.h11_engine import H11Engine
+from h2asgi.protocol.engines import http1_engine
 
-ENGINES: list[EngineFactory] = [H11Engine]
+REQUIRE_NATIVE = os.environ.get("H2ASGI_REQUIRE_NATIVE") == "1"
+"""Set where the native engines are installed: their tests then fail instead of being skipped."""
 
 
-@pytest.fixture(params=ENGINES, ids=lambda engine: engine.name, scope="session")
+@pytest.fixture(params=["h11", "httptools"], scope="session")
 def engine_factory(request: pytest.FixtureRequest) -> EngineFactory:
-    return request.param
+    if request.param == "httptools" and not find_spec("httptools") and not REQUIRE_NATIVE:
+        pytest.skip("httptools is not installed")
+    return http1_engine(HTTP1Config(engine=request.param))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h2asgi.config import HTTP1Config, Timeouts
+from h2asgi.protocol.engines import http1_engine
 from h2asgi.protocol.events import (
     ConnectionTerminated,
     DataReceived,
@@ -29,6 +30,11 @@ VALID = [
     b"GET http://b.example/x HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
     b"HEAD /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     b"POST / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nhi",
+    b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    b"HTTP2-Settings: AAMAAABk\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    b"purge /x HTTP/1.1\r\nHost: a\r\nX:\r\nY: \t1 2\t \r\nx: 3\r\n\r\n",
+    b"NOTHING-LLHTTP-KNOWS /x HTTP/1.1\r\nHost: a\r\n\r\n",
     b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi",
 ]
 MALFORMED = [octets[:600] for octets, _ in MALFORMED_HEADS.values()]
@@ -118,3 +124,17 @@ def test_octet_by_octet(engine_factory: EngineFactory, octets: bytes) -> None:
 def test_malformed_octet_by_octet(engine_factory: EngineFactory, octets: bytes) -> None:
     singles = [octets[i : i + 1] for i in range(len(octets))]
     assert transcript(engine_factory, singles) == transcript(engine_factory, [octets])
+
+
+@settings(max_examples=600, deadline=None)
+@given(octets=streams | mutated() | st.sampled_from(MALFORMED) | st.binary(max_size=80))
+def test_engines_agree(engine_factory: EngineFactory, octets: bytes) -> None:
+    """The choice of an engine changes no event and no octet."""
+    pure = http1_engine(HTTP1Config(engine="h11"))
+    assert transcript(engine_factory, [octets]) == transcript(pure, [octets])
+
+
+@pytest.mark.parametrize("octets", MALFORMED)
+def test_engines_agree_on_what_is_malformed(engine_factory: EngineFactory, octets: bytes) -> None:
+    pure = http1_engine(HTTP1Config(engine="h11"))
+    assert transcript(engine_factory, [octets]) == transcript(pure, [octets])

@@ -81,12 +81,11 @@ class HTTP1Engine:
     """``protocol.engine.Engine`` over a ``RequestParser``."""
 
     name: ClassVar[str]
+    parser: ClassVar[type[RequestParser]]
     http_version: ClassVar[str] = "1.1"
 
-    def __init__(
-        self, parser: RequestParser, config: HTTP1Config, timeouts: Timeouts, now: float
-    ) -> None:
-        self._parser = parser
+    def __init__(self, config: HTTP1Config, timeouts: Timeouts, now: float) -> None:
+        self._parser = self.parser(config.max_head_size)
         self._receive_window = config.receive_window
         self._time_allowed = {
             _Phase.NEW: timeouts.first_bytes,

@@ -1,0 +1,260 @@
+"""The input of an HTTP/1.1 connection, cut strictly into sections, chunk sizes and body octets.
+
+Libraries differ in what they let through (bare LF, obs-fold, control characters,
+white space in chunk lines), so none of them sees octets that are in doubt. The
+buffer is bounded, and a verdict depends on the octets alone, never on how they
+were cut into reads: the first octet at which something is known to be wrong decides.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from ..events import Headers
+from ..headers import RequestError, RequestHead, http1_request, trailers
+
+MAX_FIELDS = 256
+"""Fields in one section: several times what browsers and proxies send together, and few
+enough that a head full of one-letter fields costs no more than an honest one."""
+
+MAX_REQUEST_LINE_SHARE = 2
+"""The request line may take half of ``max_head_size``: with the default far beyond the 8000
+octets that RFC 9112 section 3 asks for, and 414 is told apart from 431."""
+
+MAX_CHUNK_SIZE_DIGITS = 16
+"""A chunk of 2^64 octets: more digits only serve to confuse whoever counts in 64 bits."""
+
+MAX_REPORTED_LINE = 256
+"""Octets of a rejected request line that are passed on for the access log."""
+
+_TOKEN_OCTETS = frozenset(b"!#$%&'*+-.^_`|~0123456789") | frozenset(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+)
+# What may stand nowhere in a section becomes NUL.
+_SECTION_OCTETS = bytes(
+    0 if (octet < 0x20 and octet not in b"\t\r\n") or octet == 0x7F else octet
+    for octet in range(256)
+)
+# RFC 9112 section 2.2: a bare CR, and since nobody needs it a bare LF, is malformed.
+# Section 5.2: so is a line that continues the one before, in any section.
+_illegal_octet = re.compile(
+    rb"\A[^!#$%&'*+\-.^_`|~0-9A-Za-z]|\r(?!\n|\Z)|(?<!\r)\n|\n[ \t]"
+    rb"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
+).search
+# RFC 9112 section 7.1; no white space before an extension, or before the line's end without one.
+_chunk_line = re.compile(
+    rb"([0-9A-Fa-f]{1,%d})(?:;[\t\x20-\x7e\x80-\xff]*)?" % MAX_CHUNK_SIZE_DIGITS
+).fullmatch
+_plain_chunk_line = re.compile(rb"([0-9A-Fa-f]{1,%d})\r\n" % MAX_CHUNK_SIZE_DIGITS).match
+_request_line = re.compile(rb"([^ ]+) ([^ ]+) HTTP/([0-9]\.[0-9])").fullmatch
+_plain_text = re.compile(rb"[\x20-\x7e\x80-\xff]{0,%d}" % MAX_REPORTED_LINE).match
+_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+
+
+class LineBuffer:
+    """Octets that were read and not yet parsed, with strict and bounded ways out.
+
+    Each ``take_...`` returns None until what it is named after has
+    arrived, and raises ``RequestError`` as soon as it cannot become that.
+    """
+
+    def __init__(self, max_head_size: int) -> None:
+        self._data = bytearray()
+        self._searched = 0  # octets in which the end of what is expected is not
+        self._max_section_size = max_head_size
+        self._max_request_line = max_head_size // MAX_REQUEST_LINE_SHARE
+        self._head = b""
+        self.begin_request()
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def begin_request(self) -> None:
+        """Expect a request head; the next section is then its trailers."""
+        self._in_body = False
+        self.empty_line_seen = False
+        self._extensions_left = self._max_section_size
+
+    def append(self, data: bytes | bytearray | memoryview) -> None:
+        """Take a copy of ``data``."""
+        self._data += data
+
+    def take_head(self) -> bytes | None:
+        """Take a request head, with the empty line that ends it.
+
+        That no line begins with white space is left to whoever parses it: see ``recheck_head``.
+        """
+        if not self._data:
+            return None
+        if not self.empty_line_seen and self._take_empty_line():
+            # RFC 9112 section 2.2: one empty line before a request is ignored.
+            self.empty_line_seen = True
+        head = self._take_section()
+        if head is not None:
+            self._head = head
+            self._in_body = True
+            if head.count(b"\n") - 2 > MAX_FIELDS:
+                self.recheck_head()
+                raise RequestError(431, "too many fields")
+        return head
+
+    def recheck_head(self) -> None:
+        """Raise if the head that was taken has a line that begins with white space.
+
+        Such a head is wrong from that octet on, whatever else is.
+        """
+        if _illegal_octet(self._head):
+            raise RequestError(400, "illegal octet")
+
+    def take_trailers(self) -> Headers | None:
+        """Take a trailer section with the empty line that ends it."""
+        if self._take_empty_line():
+            return []
+        section = self._take_section()
+        if section is None:
+            return None
+        if _illegal_octet(section):
+            raise RequestError(400, "illegal octet")
+        lines = section[:-4].split(b"\r\n")
+        if len(lines) > MAX_FIELDS:
+            raise RequestError(431, "too many fields")
+        return trailers(_fields(lines))
+
+    def take_chunk_size(self) -> int | None:
+        """Take a chunk's size and extensions, with the line end."""
+        data = self._data
+        match = _plain_chunk_line(data)
+        if match is not None:
+            size = int(match[1], 16)
+            self._drop(match.end())
+            return size
+        end = data.find(b"\r\n", max(0, self._searched - 1))
+        # Without an end the last octet may be a CR, which is no part of the line.
+        length = len(data) - 1 if end < 0 else end
+        limit = MAX_CHUNK_SIZE_DIGITS + self._extensions_left
+        self._check_octets(min(length, limit) + 2)
+        if length > limit:
+            raise RequestError(431, "chunk extensions too large")
+        if end < 0:
+            self._searched = len(data)
+            return None
+        match = _chunk_line(bytes(data[:end]))
+        if match is None:
+            raise RequestError(400, "malformed chunk line")
+        # RFC 9112 section 7.1.1: extensions are bounded over the whole request.
+        self._extensions_left -= end - match.end(1)
+        if self._extensions_left < 0:
+            raise RequestError(431, "chunk extensions too large")
+        self._drop(end + 2)
+        return int(match[1], 16)
+
+    def take_chunk_end(self) -> Literal[True] | None:
+        """Take the line end behind a chunk."""
+        start = self._data[:2]
+        if not b"\r\n".startswith(start):
+            raise RequestError(400, "malformed request body")
+        if len(start) < 2:
+            return None
+        self._drop(2)
+        return True
+
+    def take(self, count: int) -> bytes | None:
+        """Take up to ``count`` body octets, copied once."""
+        data = self._data
+        if not data:
+            return None
+        taken = self._first(count)
+        self._drop(count)
+        return taken
+
+    def request_line(self) -> tuple[str, bytes, str]:
+        """Make out method, target and HTTP version of a request that was rejected."""
+        text = _plain_text(self._head if self._in_body else self._data)
+        assert text is not None
+        parts = text[0].split(b" ")
+        if len(parts) < 2 or not _token(parts[0]):
+            return "", b"", "1.1"
+        version = "1.0" if parts[2:] == [b"HTTP/1.0"] else "1.1"
+        return parts[0].decode("ascii"), parts[1], version
+
+    def _first(self, count: int) -> bytes:
+        if count >= len(self._data):
+            return bytes(self._data)
+        with memoryview(self._data) as view:
+            return bytes(view[:count])
+
+    def _drop(self, count: int) -> None:
+        del self._data[:count]
+        self._searched = 0
+
+    def _take_empty_line(self) -> bool:
+        if self._data[:2] != b"\r\n":
+            return False
+        self._drop(2)
+        return True
+
+    def _take_section(self) -> bytes | None:
+        data = self._data
+        if data == b"\r" and (self._in_body or not self.empty_line_seen):
+            return None  # of an empty line that is allowed here
+        end = data.find(b"\r\n\r\n", max(0, self._searched - 3))
+        if end < 0:
+            self._check_section(len(data))
+            self._searched = len(data)
+            return None
+        size = end + 4
+        if size <= self._max_section_size:
+            section = self._first(size)
+            if self._is_clean(section):
+                self._drop(size)
+                return section
+        self._check_section(size)
+        raise RequestError(400, "illegal octet")
+
+    def _is_clean(self, section: bytes) -> bool:
+        """Say whether ``_check_section`` could at most find white space before a line."""
+        count = section.count(b"\r\n")
+        return (
+            section[0] in _TOKEN_OCTETS
+            and 0 not in section.translate(_SECTION_OCTETS)
+            and section.count(b"\r") == count
+            and section.count(b"\n") == count
+            and (self._in_body or section.find(b"\r\n") <= self._max_request_line)
+        )
+
+    def _check_section(self, size: int) -> None:
+        """Find the first thing wrong with the first ``size`` octets."""
+        if not self._in_body:
+            limit = self._max_request_line + 2
+            self._check_octets(min(size, limit))
+            if size >= limit and self._data.find(b"\r\n", 0, limit) < 0:
+                raise RequestError(414, "request line too long")  # RFC 9112 section 3
+        self._check_octets(min(size, self._max_section_size))
+        if size > self._max_section_size:
+            raise RequestError(431, "fields too large")  # RFC 6585 section 5
+
+    def _check_octets(self, stop: int) -> None:
+        if _illegal_octet(self._data, max(0, self._searched - 1), stop):
+            raise RequestError(400, "illegal octet")
+
+
+def parse_head(head: bytes) -> tuple[RequestHead, str]:
+    """Parse a head as ``LineBuffer.take_head`` returns it; raises ``RequestError``."""
+    lines = head[:-4].split(b"\r\n")
+    request_line = _request_line(lines[0])
+    if request_line is None:
+        raise RequestError(400, "malformed request line")
+    method, target, version = request_line.groups()
+    if version not in (b"1.0", b"1.1"):
+        raise RequestError(505, "HTTP version not supported")  # RFC 9110 section 15.6.6
+    return http1_request(method, target, version, _fields(lines[1:])), version.decode("ascii")
+
+
+def _fields(lines: list[bytes]) -> Headers:
+    fields = []
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        # Without a colon there is no name, which is a malformed one.
+        fields.append((name.lower() if colon else b"", value.strip(b" \t")))
+    return fields

@@ -10,14 +10,16 @@ import pytest
 from h2asgi.config import HTTP2Config, Timeouts
 from h2asgi.protocol.engine import Engine
 from h2asgi.protocol.http2.h2_engine import H2Engine
+from h2asgi.protocol.http2.ngh2_engine import NGH2Engine
 
 if TYPE_CHECKING:
     from http2_peer import EngineFactory, Peer
 
+ENGINES = [H2Engine, NGH2Engine]
 pytest.register_assert_rewrite("http2_peer")  # which is imported after this, by the tests
 
 
-@pytest.fixture(params=[H2Engine], ids=lambda engine: engine.name, scope="session")
+@pytest.fixture(params=ENGINES, ids=lambda engine: engine.name, scope="session")
 def engine_factory(request: pytest.FixtureRequest) -> EngineFactory:
     """An engine at time 0 with the default settings but for those named."""
 

@@ -196,6 +196,9 @@ def settings(values: dict[int, int]) -> bytes:
     return frame_header(len(pairs), FrameType.SETTINGS, 0, 0) + pairs
 
 
+SETTINGS_ACK = frame_header(0, FrameType.SETTINGS, Flag.ACK, 0)
+
+
 def header_block(stream_id: int, block: bytes, max_frame_size: int, end_stream: bool) -> bytes:
     """A field block as HEADERS and as many CONTINUATION frames as it takes (section 4.3)."""
     flags = Flag.END_STREAM if end_stream else 0

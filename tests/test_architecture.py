@@ -26,14 +26,14 @@ ARROWS = {
     },
     "server": {
         *{"banner", "config", "connection", "devcerts", "errors", "importer", "lifespan"},
-        *{"listener", "logs", "options", "process", "sockets", "tls", "trace"},
+        *{"listener", "logs", "options", "process", "protocol.engines", "sockets", "tls", "trace"},
     },
     "listener": {"sockets"},
     "connection": {
         *{"errors", "exchanges", "protocol", "protocol.engines", "protocol.http2", "tcp"},
     },
     "exchanges": {"asgi", "config", "errors", "protocol", "trace"},
-    "protocol.engines": {"config", "protocol.http1", "protocol.http2"},
+    "protocol.engines": {"config", "errors", "protocol.http1", "protocol.http2"},
     "protocol.http1": {"config", "errors", "protocol"},
     "protocol.http2": {"config", "errors", "protocol"},
     "protocol": {"errors"},  # the seam: events, engine, headers
@@ -60,7 +60,7 @@ LIBRARIES = {
     "tls": {"cryptography"},
     "process": {"uvloop"},
     "protocol.http1": {"h11"},
-    "protocol.http2": {"h2", "hpack"},
+    "protocol.http2": {"h2", "hpack", "ngh2"},
 }
 """What comes from elsewhere, and the only rooms that know it."""
 

@@ -23,6 +23,7 @@ from .importer import ASGIApplication, import_application
 from .lifespan import Lifespan
 from .listener import Listener, ServerAddress
 from .options import make_config
+from .protocol.engines import engine_notes
 from .tls import certificate_warnings, create_context
 from .trace import Trace
 
@@ -92,6 +93,8 @@ class Server:
         imported here may still run an event loop of its own.
         """
         config = self._config
+        for note in engine_notes(config.http2):
+            logger.warning("%s", note)
         if config.tls.enabled:
             tls = devcerts.resolve(config.tls)
             self._ssl_context = create_context(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -9,23 +10,26 @@ import pytest
 
 from h2asgi.config import HTTP2Config, Timeouts
 from h2asgi.protocol.engine import Engine
-from h2asgi.protocol.http2.h2_engine import H2Engine
-from h2asgi.protocol.http2.ngh2_engine import NGH2Engine
+from h2asgi.protocol.engines import HTTP2_ENGINES
 
 if TYPE_CHECKING:
     from http2_peer import EngineFactory, Peer
 
-ENGINES = [H2Engine, NGH2Engine]
 pytest.register_assert_rewrite("http2_peer")  # which is imported after this, by the tests
 
 
-@pytest.fixture(params=ENGINES, ids=lambda engine: engine.name, scope="session")
+@pytest.fixture(params=HTTP2_ENGINES, scope="session")
 def engine_factory(request: pytest.FixtureRequest) -> EngineFactory:
     """An engine at time 0 with the default settings but for those named."""
+    try:
+        engine_type = HTTP2_ENGINES[request.param]()
+    except ImportError as error:
+        if os.environ.get("H2ASGI_REQUIRE_NATIVE") == "1":
+            pytest.fail(f"{error}, and H2ASGI_REQUIRE_NATIVE is set")
+        pytest.skip(str(error))
 
     def make(timeouts: Timeouts | None = None, **config: Any) -> Engine:
-        engine: Engine = request.param(HTTP2Config(**config), timeouts or Timeouts(), 0.0)
-        return engine
+        return engine_type(HTTP2Config(**config), timeouts or Timeouts(), 0.0)
 
     return make
 

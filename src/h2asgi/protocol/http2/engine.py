@@ -70,9 +70,13 @@ class HTTP2Engine:
         self._now = now
         if self._terminated:
             return
+        receive, streams = self._receiver.receive, self._streams.open
         try:
             for frame in self._receiver.frames(data):
-                self._receiver.receive(frame, now)
+                receive(frame, now)
+                if streams:
+                    self._idle_since = None
+                    continue
                 self._notice_idle()
                 if self._terminated:
                     return

@@ -28,6 +28,7 @@ from ngh2 import (
     RequestReceived,
     Role,
     TrailersReceived,
+    __version__,
 )
 
 from ...errors import ErrorCode, PeerConnectionError
@@ -44,6 +45,10 @@ from .peer_settings import (
     SMALLEST_FRAME_SIZE,
 )
 from .stream import Stream
+
+if not __version__.startswith("0.3."):
+    # Its interface is not stable yet: another minor version is tried before it is allowed.
+    raise ImportError(f"ngh2 {__version__} is installed, and only 0.3 is known to fit")
 
 _NEVER = 2**62
 """For ngh2's limits on rates and counts: the receiver has its own, and they come first."""
@@ -122,7 +127,7 @@ class NGH2Codec:
             self._unended.add(stream_id)
         if len(spare) > _MAX_SPARE:
             self._drop(spare.pop(0))
-        return events[-1].headers  # type: ignore[return-value]
+        return list(events[-1].headers)
 
     def decode_trailers(self, block: bytes | bytearray | memoryview) -> Headers | None:
         """See ``Codec``. Trailers need a request ahead of them."""
@@ -149,7 +154,7 @@ class NGH2Codec:
             ],
             end_stream=True,
         )
-        output = ngh2.data_to_send()
+        output: bytes = ngh2.data_to_send()
         if stream_id in self._unended:
             self._drop(stream_id)
         size = len(output) - HEADER_SIZE

@@ -314,9 +314,10 @@ class Receiver:
         self._streams.close(stream, by_us=by_us)
         self._sender.note_end(stream)
         stream.outgoing.clear()
-        # What nobody will read must not hold the siblings' credit.
-        self._window.acknowledge(stream.window.unread)
-        self._give_connection_credit()
+        if stream.window.unread:
+            # What nobody will read must not hold the siblings' credit.
+            self._window.acknowledge(stream.window.unread)
+            self._give_connection_credit()
 
 
 _RECEIVE: dict[int, Callable[[Receiver, Frame], None]] = {

@@ -146,14 +146,11 @@ class NGH2Codec:
         ngh2 = self._ngh2
         spare = self._spare
         stream_id = spare.pop() if spare else self._open(Flag.END_HEADERS | Flag.END_STREAM)
-        ngh2.send_response(
-            stream_id,
-            [
-                NeverIndexedHeader(*field) if field[0] == b"set-cookie" else field
-                for field in fields
-            ],
-            end_stream=True,
-        )
+        for name, _ in fields:
+            if name == b"set-cookie":
+                fields = _keep_cookies_out_of_the_table(fields)
+                break
+        ngh2.send_response(stream_id, fields, end_stream=True)
         output: bytes = ngh2.data_to_send()
         if stream_id in self._unended:
             self._drop(stream_id)
@@ -201,6 +198,14 @@ def _connection_error(error: NGH2Error) -> PeerConnectionError:
     if isinstance(error, DenialOfServiceError):
         return PeerConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "field section is too large")
     return _decoding_error()
+
+
+def _keep_cookies_out_of_the_table(fields: Headers) -> Headers:
+    """RFC 7541 section 7.1.3."""
+    return [
+        NeverIndexedHeader(name, value) if name == b"set-cookie" else (name, value)
+        for name, value in fields
+    ]
 
 
 def _decoding_error() -> PeerConnectionError:

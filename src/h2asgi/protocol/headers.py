@@ -29,6 +29,11 @@ _lower_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
 # RFC 9110 section 5.5: CTL other than HTAB are invalid in a value, and
 # RFC 9113 section 8.2.1: so is white space around it.
 _illegal_value = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|\A[ \t]|[ \t]\Z").search
+# The same rules as tables that turn what is illegal into NUL: ``0 in`` is then the fastest look.
+_LOWER_TOKEN_OCTETS = bytes(octet if _lower_token(bytes([octet])) else 0 for octet in range(256))
+_VALUE_OCTETS = bytes(
+    0 if (octet < 0x20 and octet != 9) or octet == 0x7F else octet for octet in range(256)
+)
 _target_text = re.compile(rb"[\x21\x22\x24-\x7e]+").fullmatch  # no white space, CTL or "#"
 _authority_text = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+(?:%25[0-9A-Za-z\-._~]+)?\]|[0-9A-Za-z\-._~%!$&'()*+,;=]+)(?::[0-9]*)?"
@@ -139,13 +144,12 @@ def http1_request(
     """Check and normalise an HTTP/1.x request head; field names lower-case (RFC 9112)."""
     section = _FieldSection()
     transfer_encoding: bytes | None = None
-    for name, value in fields:
-        if not _lower_token(name):
-            _malformed("illegal field name")
-        if _illegal_value(value):
-            _malformed("illegal field value")
+    fields = list(fields)
+    _check_fields(fields)
+    for field in fields:
+        name, value = field
         if name not in _SPECIAL_FIELDS:
-            section.headers.append((name, value))
+            section.headers.append(field)
         elif name == b"transfer-encoding":
             if transfer_encoding is not None:
                 _malformed("repeated transfer-encoding")
@@ -169,6 +173,16 @@ def http1_request(
         _check_transfer_encoding(transfer_encoding, http_version, head)
         head.chunked = True
     return head
+
+
+def _check_fields(fields: Headers) -> None:
+    """Check names and values all at once: two patterns a field cost more than all the rest."""
+    names = [name for name, _ in fields]
+    if b"" in names or 0 in b"".join(names).translate(_LOWER_TOKEN_OCTETS):
+        _malformed("illegal field name")
+    values = [value for _, value in fields]
+    if 0 in b"".join(values).translate(_VALUE_OCTETS) or [v.strip() for v in values] != values:
+        _malformed("illegal field value")
 
 
 def _http1_target(method: bytes, target: bytes, host: bytes | None) -> tuple[bytes, bytes | None]:

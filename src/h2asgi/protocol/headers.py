@@ -87,7 +87,7 @@ def http2_request(fields: Headers, max_header_list_size: int) -> RequestHead:
             pseudo[name] = value
         elif not _lower_token(name):
             _malformed("unknown pseudo-header field" if name[:1] == b":" else "illegal field name")
-        elif _illegal_value(value):
+        elif 0 in value.translate(_VALUE_OCTETS) or value.strip() != value:
             _malformed("illegal field value")
         elif name not in _SPECIAL_FIELDS:
             regular.append(field)

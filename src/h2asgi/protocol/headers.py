@@ -45,6 +45,9 @@ CONNECTION_FIELDS = frozenset(
 )
 """Connection-specific fields, which HTTP/2 forbids both ways (RFC 9113 section 8.2.2)."""
 
+_NOT_IN_HTTP2_TRAILERS = frozenset((b"content-length", b"host", b"te"))
+"""RFC 9110 section 6.5.1: nothing about framing or routing comes that late."""
+
 _SPECIAL_FIELDS = CONNECTION_FIELDS | {b"te", b"host", b"cookie", b"content-length", b"expect"}
 
 
@@ -96,6 +99,8 @@ def http2_request(fields: Headers, max_header_list_size: int) -> RequestHead:
             _malformed("connection-specific field")
         else:
             section.add_special(name, value)
+    if section.host == b"":
+        _malformed("empty host")
     method, target = _http2_request_line(pseudo)
     authority = pseudo.get(b":authority", section.host)
     # Section 8.3.1: http and https have an authority, and Host must not differ from it.
@@ -226,6 +231,14 @@ def trailers(fields: Iterable[tuple[bytes, bytes]]) -> Headers:
         if name in CONNECTION_FIELDS:
             _malformed("connection-specific trailer field")
         checked.append((name, value))
+    return checked
+
+
+def http2_trailers(fields: Headers) -> Headers:
+    """Check a trailer section of HTTP/2, where it is one of the message's own sections."""
+    checked = trailers(fields)
+    if not _NOT_IN_HTTP2_TRAILERS.isdisjoint([name for name, _ in checked]):
+        _malformed("field is not for trailers")
     return checked
 
 

@@ -18,11 +18,10 @@ if TYPE_CHECKING:
 pytest.register_assert_rewrite("http2_peer")  # which is imported after this, by the tests
 
 
-@pytest.fixture(params=HTTP2_ENGINES, scope="session")
-def engine_factory(request: pytest.FixtureRequest) -> EngineFactory:
-    """An engine at time 0 with the default settings but for those named."""
+def factory(name: str) -> EngineFactory:
+    """Engines of that name; skips the test when its library is not installed."""
     try:
-        engine_type = HTTP2_ENGINES[request.param]()
+        engine_type = HTTP2_ENGINES[name]()
     except ImportError as error:
         if os.environ.get("H2ASGI_REQUIRE_NATIVE") == "1":
             pytest.fail(f"{error}, and H2ASGI_REQUIRE_NATIVE is set")
@@ -32,6 +31,18 @@ def engine_factory(request: pytest.FixtureRequest) -> EngineFactory:
         return engine_type(HTTP2Config(**config), timeouts or Timeouts(), 0.0)
 
     return make
+
+
+@pytest.fixture(params=HTTP2_ENGINES, scope="session")
+def engine_factory(request: pytest.FixtureRequest) -> EngineFactory:
+    """An engine at time 0 with the default settings but for those named."""
+    return factory(request.param)
+
+
+@pytest.fixture(scope="session")
+def both_engines() -> tuple[EngineFactory, EngineFactory]:
+    """The two to be compared."""
+    return factory("h2"), factory("ngh2")
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ from ngh2 import (
     Connection,
     DenialOfServiceError,
     NeverIndexedHeader,
-    NGH2Error,
     RequestReceived,
     Role,
     TrailersReceived,
@@ -54,6 +53,9 @@ _NEVER = 2**62
 """For ngh2's limits on rates and counts: the receiver has its own, and they come first."""
 
 _FIELD_OVERHEAD = 32  # RFC 9113 section 6.5.2
+
+_MAX_STRING = 65_536
+"""libnghttp2 gives up on a name or value that takes more octets, as if it could not decode it."""
 
 _GET = b"\x82\x87\x84\x01\x01h"
 """``GET https://h/`` out of the static table alone, so that it leaves no trace in either state."""
@@ -115,11 +117,11 @@ class NGH2Codec:
             self._ngh2.receive_data(
                 _HEADERS_HEAD.pack(size >> 8, size & 0xFF, 0x1, flags, stream_id) + block
             )
-        except NGH2Error as error:
-            raise _connection_error(error) from None
+        except DenialOfServiceError:
+            raise _too_large() from None
         events = self._ngh2.events()
         if not events or type(events[-1]) is not RequestReceived:
-            self._forget()  # it would reset the stream
+            self._forget(size)  # it would reset the stream
             return None
         spare = self._spare
         spare.append(stream_id)
@@ -136,7 +138,7 @@ class NGH2Codec:
         self._feed(frames.frame_header(len(block), FrameType.HEADERS, flags, stream_id), block)
         events = self._ngh2.events()
         if not events or not isinstance(events[-1], TrailersReceived):
-            self._forget()
+            self._forget(len(block))
             return None
         self._drop(stream_id)
         return list(events[-1].headers)
@@ -180,10 +182,10 @@ class NGH2Codec:
     def _feed(self, *pieces: bytes | bytearray | memoryview) -> None:
         try:
             self._ngh2.receive_data(b"".join(pieces))
-        except NGH2Error as error:
-            raise _connection_error(error) from None
+        except DenialOfServiceError:
+            raise _too_large() from None
 
-    def _forget(self) -> None:
+    def _forget(self, block_size: int = 0) -> None:
         """Drop what ngh2 would tell a peer: acknowledgements, and resets of malformed requests.
 
         But not its GOAWAY, the one way in which it says that decoding has failed.
@@ -191,13 +193,13 @@ class NGH2Codec:
         self._ngh2.data_to_send()
         self._ngh2.events()
         if not self._ngh2.want_read:
-            raise _decoding_error()
+            if block_size > _MAX_STRING:
+                raise _too_large()
+            raise PeerConnectionError(ErrorCode.COMPRESSION_ERROR, "field block cannot be decoded")
 
 
-def _connection_error(error: NGH2Error) -> PeerConnectionError:
-    if isinstance(error, DenialOfServiceError):
-        return PeerConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "field section is too large")
-    return _decoding_error()
+def _too_large() -> PeerConnectionError:
+    return PeerConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "field section is too large")
 
 
 def _keep_cookies_out_of_the_table(fields: Headers) -> Headers:
@@ -206,10 +208,6 @@ def _keep_cookies_out_of_the_table(fields: Headers) -> Headers:
         NeverIndexedHeader(name, value) if name == b"set-cookie" else (name, value)
         for name, value in fields
     ]
-
-
-def _decoding_error() -> PeerConnectionError:
-    return PeerConnectionError(ErrorCode.COMPRESSION_ERROR, "field block cannot be decoded")
 
 
 def _join_block(output: bytes) -> bytes:

@@ -215,7 +215,7 @@ class Receiver:
         if fields is None:
             raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, "malformed trailers")
         try:
-            trailers = headers.trailers(fields)
+            trailers = headers.http2_trailers(fields)
         except headers.RequestError as error:
             raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, error.reason) from None
         stream.receive_headers(end_stream)

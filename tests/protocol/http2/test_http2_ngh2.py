@@ -9,11 +9,16 @@ from http2_peer import END_HEADERS, HEADERS, MAX_ID, POST, Goaway, Peer, Ping, f
 
 from h2asgi.errors import ErrorCode
 
-ngh2_engine = pytest.importorskip("h2asgi.protocol.http2.ngh2_engine")
+
+@pytest.fixture(autouse=True)
+def ngh2_engine(both_engines: tuple[Any, Any]) -> Any:
+    from h2asgi.protocol.http2 import ngh2_engine
+
+    return ngh2_engine
 
 
 @pytest.fixture
-def codec() -> Any:
+def codec(ngh2_engine: Any) -> Any:
     return ngh2_engine.NGH2Codec(65_536)
 
 
@@ -28,7 +33,7 @@ def block(peer: Peer, fields: list[tuple[bytes, bytes]] = POST) -> bytes:
 
 @pytest.mark.parametrize("end_stream", [True, False])
 def test_requests_without_answer_do_not_pile_up(
-    ngh2_peer: Peer, codec: Any, end_stream: bool
+    ngh2_engine: Any, ngh2_peer: Peer, codec: Any, end_stream: bool
 ) -> None:
     for _ in range(1000):
         assert codec.decode_request(block(ngh2_peer), end_stream) == POST
@@ -69,7 +74,9 @@ def test_a_string_beyond_libnghttp2s_bound_is_too_large_not_undecodable(ngh2_pee
     ngh2_peer.assert_connection_error(ErrorCode.ENHANCE_YOUR_CALM, *frames)
 
 
-def test_a_connection_ends_before_the_library_runs_out_of_streams(ngh2_peer: Peer) -> None:
+def test_a_connection_ends_before_the_library_runs_out_of_streams(
+    ngh2_engine: Any, ngh2_peer: Peer
+) -> None:
     ngh2_peer.engine._receiver._codec._next_id = ngh2_engine._LAST_STREAM_ID + 2  # type: ignore[attr-defined]
     assert ngh2_peer.post(1).stream_id == 1
     goaway, ping = ngh2_peer.received()

@@ -60,7 +60,7 @@ LIBRARIES = {
     "tls": {"cryptography"},
     "process": {"uvloop"},
     "protocol.http1": {"h11", "httptools"},
-    "protocol.http2": {"h2", "hpack"},
+    "protocol.http2": {"h2", "hpack", "ngh2"},
 }
 """What comes from elsewhere, and the only rooms that know it."""
 

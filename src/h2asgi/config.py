@@ -137,9 +137,10 @@ class HTTP2Config:
     """HTTP/2 (RFC 9113)."""
 
     enabled: bool = option(True, "http2", "Protocols", "Speak HTTP/2.")
-    engine: Literal["auto", "h2"] = option(
-        "auto", "http2-engine", "Protocols", "Library that speaks HTTP/2."
-    )
+    engine: Literal["auto", "h2", "ngh2"] = option(
+        "auto", "http2-engine", "Protocols",
+        "Library for HTTP/2; auto takes ngh2 when it is installed.",
+    )  # fmt: skip
     max_concurrent_streams: int = option(
         128, "http2-max-concurrent-streams", "Protocols",
         "Requests that one connection may have open; one more is refused on its stream.",

@@ -23,7 +23,7 @@ from .importer import ASGIApplication, import_application
 from .lifespan import Lifespan
 from .listener import Listener, ServerAddress
 from .options import make_config
-from .protocol.engines import http1_engine
+from .protocol.engines import engine_notes
 from .tls import certificate_warnings, create_context
 from .trace import Trace
 
@@ -93,8 +93,9 @@ class Server:
         imported here may still run an event loop of its own.
         """
         config = self._config
-        if config.http1.enabled:
-            http1_engine(config.http1)  # an engine that is not installed is missed here
+        # An engine that was asked for and is not installed is missed here.
+        for note in engine_notes(config.http1, config.http2):
+            logger.warning("%s", note)
         if config.tls.enabled:
             tls = devcerts.resolve(config.tls)
             self._ssl_context = create_context(

@@ -15,7 +15,15 @@ import pytest
 
 import h2asgi
 from h2asgi import server as server_module
-from h2asgi.config import BindConfig, Config, HTTP1Config, LogConfig, Timeouts, TLSConfig
+from h2asgi.config import (
+    BindConfig,
+    Config,
+    HTTP1Config,
+    HTTP2Config,
+    LogConfig,
+    Timeouts,
+    TLSConfig,
+)
 from h2asgi.errors import ApplicationError, ConfigurationError
 from h2asgi.protocol.engines import http1_engine
 from h2asgi.server import DefaultFields, Server, serve
@@ -231,9 +239,11 @@ def test_a_trace_is_told_of_every_request():
 
 def test_the_start_up_lines_say_what_and_where(caplog, dev_certificate):
     tls = TLSConfig(certfile=str(dev_certificate))
+    http2 = HTTP2Config(engine="h2")
+    started = Config(bind=BindConfig(port=0), tls=tls, http2=http2)
 
     async def main() -> None:
-        async with Server(App(), Config(bind=BindConfig(port=0), tls=tls)) as server:
+        async with Server(App(), started) as server:
             port = server.addresses[0][1]
         first, second, *_ = (r.getMessage() for r in caplog.records if r.name == "h2asgi")
         assert first == (

@@ -45,6 +45,9 @@ CONNECTION_FIELDS = frozenset(
 )
 """Connection-specific fields, which HTTP/2 forbids both ways (RFC 9113 section 8.2.2)."""
 
+_NOT_IN_HTTP2_TRAILERS = frozenset((b"content-length", b"host", b"te"))
+"""RFC 9110 section 6.5.1: nothing about framing or routing comes that late."""
+
 _SPECIAL_FIELDS = CONNECTION_FIELDS | {b"te", b"host", b"cookie", b"content-length", b"expect"}
 
 
@@ -71,33 +74,33 @@ class RequestHead:
 
 def http2_request(fields: Headers, max_header_list_size: int) -> RequestHead:
     """Check and normalise the decoded fields of an HTTP/2 request (RFC 9113 section 8.3)."""
-    # Section 6.5.2, SETTINGS_MAX_HEADER_LIST_SIZE.
-    if sum([len(name) + len(value) + 32 for name, value in fields]) > max_header_list_size:
-        raise RequestError(431, "request header fields are too large")
     pseudo: dict[bytes, bytes] = {}
     section = _FieldSection()
-    for name, value in fields:
-        if name[:1] == b":":
+    regular = section.headers
+    size = 32 * len(fields)
+    for field in fields:
+        name, value = field
+        size += len(name) + len(value)
+        if name in _REQUEST_PSEUDO_FIELDS:
             # Section 8.3: pseudo-header fields come first, and each once.
-            if section.headers or section.special:
+            if regular or section.special:
                 _malformed("pseudo-header field after a regular field")
-            if name not in _REQUEST_PSEUDO_FIELDS:
-                _malformed("unknown pseudo-header field")
             if name in pseudo:
                 _malformed("repeated pseudo-header field")
             pseudo[name] = value
-            continue
-        if not _lower_token(name):
-            _malformed("illegal field name")
-        if _illegal_value(value):
+        elif not _lower_token(name):
+            _malformed("unknown pseudo-header field" if name[:1] == b":" else "illegal field name")
+        elif 0 in value.translate(_VALUE_OCTETS) or value.strip() != value:
             _malformed("illegal field value")
-        if name not in _SPECIAL_FIELDS:
-            section.headers.append((name, value))
+        elif name not in _SPECIAL_FIELDS:
+            regular.append(field)
         elif name in CONNECTION_FIELDS or (name == b"te" and value.lower() != b"trailers"):
             # Section 8.2.2.
             _malformed("connection-specific field")
         else:
             section.add_special(name, value)
+    if section.host == b"":
+        _malformed("empty host")
     method, target = _http2_request_line(pseudo)
     authority = pseudo.get(b":authority", section.host)
     # Section 8.3.1: http and https have an authority, and Host must not differ from it.
@@ -105,6 +108,9 @@ def http2_request(fields: Headers, max_header_list_size: int) -> RequestHead:
         _malformed("missing or illegal authority")
     if section.host is not None and section.host.lower() != authority.lower():
         _malformed("host differs from :authority")
+    if size > max_header_list_size:
+        # Section 6.5.2, SETTINGS_MAX_HEADER_LIST_SIZE.
+        raise RequestError(431, "request header fields are too large")
     return section.finish(method, target, authority)
 
 
@@ -122,17 +128,19 @@ def _http2_request_line(pseudo: dict[bytes, bytes]) -> tuple[str, bytes]:
     method = pseudo.get(b":method", b"")
     if not _token(method):
         _malformed("missing or illegal :method")
-    if method.upper() == b"CONNECT":
+    name = method.decode("ascii").upper()
+    if name == "CONNECT":
         # Section 8.5: a tunnel has :authority, but no :scheme and no :path.
         if pseudo.keys() != {b":method", b":authority"}:
             _malformed("CONNECT with other pseudo-header fields than :authority")
         raise RequestError(501, "CONNECT is not served")
-    if not _scheme_text(pseudo.get(b":scheme", b"")):
+    scheme = pseudo.get(b":scheme", b"")
+    if scheme != b"https" and not _scheme_text(scheme):
         _malformed("missing or illegal :scheme")
     target = pseudo.get(b":path", b"")
     if not _is_origin_form(target) and not (target == b"*" and method == b"OPTIONS"):
         _malformed("missing or illegal :path")
-    return method.decode("ascii").upper(), target
+    return name, target
 
 
 def http1_request(
@@ -223,6 +231,14 @@ def trailers(fields: Iterable[tuple[bytes, bytes]]) -> Headers:
         if name in CONNECTION_FIELDS:
             _malformed("connection-specific trailer field")
         checked.append((name, value))
+    return checked
+
+
+def http2_trailers(fields: Headers) -> Headers:
+    """Check a trailer section of HTTP/2, where it is one of the message's own sections."""
+    checked = trailers(fields)
+    if not _NOT_IN_HTTP2_TRAILERS.isdisjoint([name for name, _ in checked]):
+        _malformed("field is not for trailers")
     return checked
 
 

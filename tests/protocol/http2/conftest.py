@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from h2asgi.config import HTTP2Config, Timeouts
 from h2asgi.protocol.engine import Engine
-from h2asgi.protocol.http2.h2_engine import H2Engine
+from h2asgi.protocol.engines import HTTP2_ENGINES
 
 if TYPE_CHECKING:
     from http2_peer import EngineFactory, Peer
@@ -17,15 +18,31 @@ if TYPE_CHECKING:
 pytest.register_assert_rewrite("http2_peer")  # which is imported after this, by the tests
 
 
-@pytest.fixture(params=[H2Engine], ids=lambda engine: engine.name, scope="session")
-def engine_factory(request: pytest.FixtureRequest) -> EngineFactory:
-    """An engine at time 0 with the default settings but for those named."""
+def factory(name: str) -> EngineFactory:
+    """Engines of that name; skips the test when its library is not installed."""
+    try:
+        engine_type = HTTP2_ENGINES[name]()
+    except ImportError as error:
+        if os.environ.get("H2ASGI_REQUIRE_NATIVE") == "1":
+            pytest.fail(f"{error}, and H2ASGI_REQUIRE_NATIVE is set")
+        pytest.skip(str(error))
 
     def make(timeouts: Timeouts | None = None, **config: Any) -> Engine:
-        engine: Engine = request.param(HTTP2Config(**config), timeouts or Timeouts(), 0.0)
-        return engine
+        return engine_type(HTTP2Config(**config), timeouts or Timeouts(), 0.0)
 
     return make
+
+
+@pytest.fixture(params=HTTP2_ENGINES, scope="session")
+def engine_factory(request: pytest.FixtureRequest) -> EngineFactory:
+    """An engine at time 0 with the default settings but for those named."""
+    return factory(request.param)
+
+
+@pytest.fixture(scope="session")
+def both_engines() -> tuple[EngineFactory, EngineFactory]:
+    """The two to be compared."""
+    return factory("h2"), factory("ngh2")
 
 
 @pytest.fixture

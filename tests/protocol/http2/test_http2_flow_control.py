@@ -325,7 +325,7 @@ def test_header_sections_use_the_larger_frames_of_a_peer(connect: Connect) -> No
     peer.get(1)
     peer.engine.send_headers(1, 200, [(b"x", b"v" * 60_000)], True)
     assert peer.received() == [Headers(1, [*OK, (b"x", b"v" * 60_000)], True)]
-    assert peer.log.sizes[-1][1] > 60_000
+    assert peer.log.sizes[-1][1] > 50_000  # Huffman coding may shorten it
 
 
 def test_an_empty_end_needs_no_window(connect: Connect) -> None:

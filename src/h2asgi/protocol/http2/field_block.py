@@ -1,23 +1,14 @@
-"""Field blocks from HEADERS and CONTINUATION: bounded and decoded (RFC 9113 section 4.3)."""
+"""Field blocks from HEADERS and CONTINUATION: put together, and bounded (RFC 9113 section 4.3)."""
 
 from __future__ import annotations
 
-from typing import cast
-
-from hpack import Decoder, HPACKError, OversizedHeaderListError
-
 from ...errors import ErrorCode, PeerConnectionError
-from ..events import Headers
+from .codec import DECODED_SIZE_FACTOR
 from .frames import Flag, Frame, strip_padding
 
 MAX_CONTINUATIONS = 64
 """CONTINUATION frames in one block. 64 frames of the default size are 1 MiB, far beyond any honest
 block; the limit is for blocks that never end (CVE-2024-27316)."""
-
-DECODED_SIZE_FACTOR = 2
-"""A block that is, or decodes to, this many times the advertised list size ends the connection.
-Between one and this, the request gets a 431 and the compression state stays whole. More would not
-be kind: hpack's work grows with the square of a block of many short literals."""
 
 _STREAM_ID_MASK = 0x7FFFFFFF
 
@@ -25,34 +16,32 @@ _STREAM_ID_MASK = 0x7FFFFFFF
 class FieldBlock:
     """The field block that is under way, if one is."""
 
-    __slots__ = ("_decoder", "_frames", "_limit", "_octets", "_stream_id", "end_stream", "since")
+    __slots__ = ("_frames", "_limit", "_octets", "_stream_id", "end_stream", "since")
 
-    def __init__(self, decoder: Decoder, max_header_list_size: int) -> None:
+    def __init__(self, max_header_list_size: int) -> None:
         self._limit = max_header_list_size * DECODED_SIZE_FACTOR
-        self._decoder = decoder
-        decoder.max_header_list_size = self._limit
         self._stream_id = 0
         self._octets = bytearray()
         self._frames = 0
         self.end_stream = False
         self.since: float | None = None  # when it began; None while there is none
 
-    def begin(self, frame: Frame, now: float) -> Headers | None:
-        """Take a HEADERS frame; the decoded fields if it is the whole block."""
+    def begin(self, frame: Frame, now: float) -> memoryview | None:
+        """Take a HEADERS frame; give the block if that is the whole of it."""
         payload = strip_padding(frame.flags, frame.payload)
         if frame.flags & Flag.PRIORITY:
             payload = _strip_priority(frame.stream_id, payload)
         self.end_stream = bool(frame.flags & Flag.END_STREAM)
         if frame.flags & Flag.END_HEADERS:
-            return self._decode(payload)
+            return payload
         self._stream_id = frame.stream_id
         self._octets = bytearray(payload)
         self._frames = 0
         self.since = now
         return None
 
-    def go_on(self, frame: Frame) -> Headers | None:
-        """Take a CONTINUATION frame; the decoded fields if it completes the block."""
+    def go_on(self, frame: Frame) -> bytearray | None:
+        """Take a CONTINUATION frame; give the block if it is complete."""
         if self.since is None or self._stream_id != frame.stream_id:
             # Section 6.10.
             raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "unexpected CONTINUATION")
@@ -64,20 +53,7 @@ class FieldBlock:
             return None
         self.since = None
         block, self._octets = self._octets, bytearray()
-        return self._decode(block)
-
-    def _decode(self, block: bytearray | memoryview) -> Headers:
-        try:
-            return cast(Headers, self._decoder.decode(bytes(block), raw=True))
-        except OversizedHeaderListError:
-            raise PeerConnectionError(
-                ErrorCode.ENHANCE_YOUR_CALM, "field section is too large"
-            ) from None
-        except HPACKError:
-            # Its text may quote the whole block, and would go out in GOAWAY.
-            raise PeerConnectionError(
-                ErrorCode.COMPRESSION_ERROR, "field block cannot be decoded"
-            ) from None
+        return block
 
 
 def _strip_priority(stream_id: int, payload: memoryview) -> memoryview:

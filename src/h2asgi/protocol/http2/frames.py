@@ -106,14 +106,14 @@ class FrameReader:
             if missing:
                 return
             self._partial = bytearray()
-            yield self._cut(memoryview(partial), 0, len(partial) - HEADER_SIZE)
+            yield _cut(memoryview(partial), 0, len(partial) - HEADER_SIZE)
         offset, end = 0, len(view)
         while end - offset >= HEADER_SIZE:
             length = self._length(view, offset)
             after = offset + HEADER_SIZE + length
             if after > end:
                 break
-            yield self._cut(view, offset, length)
+            yield _cut(view, offset, length)
             offset = after
         if offset < end:
             self._partial = bytearray(view[offset:])
@@ -137,18 +137,19 @@ class FrameReader:
             raise PeerConnectionError(ErrorCode.FRAME_SIZE_ERROR, "frame exceeds the maximum size")
         return length
 
-    def _cut(self, view: memoryview, offset: int, length: int) -> Frame:
-        _, _, kind, flags, stream_id = _HEADER.unpack_from(view, offset)
-        stream_id &= _STREAM_ID_MASK  # section 4.1: the reserved bit is ignored
-        start = offset + HEADER_SIZE
-        if kind in _ON_STREAM:
-            if not stream_id:
-                raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "frame needs a stream")
-        elif stream_id and kind in _ON_CONNECTION:
-            raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "frame is not for a stream")
-        if length != _FIXED_SIZE.get(kind, length) and kind != FrameType.PRIORITY:
-            raise PeerConnectionError(ErrorCode.FRAME_SIZE_ERROR, "frame has the wrong size")
-        return Frame(kind, flags, stream_id, view[start : start + length])
+
+def _cut(view: memoryview, offset: int, length: int) -> Frame:
+    _, _, kind, flags, stream_id = _HEADER.unpack_from(view, offset)
+    stream_id &= _STREAM_ID_MASK  # section 4.1: the reserved bit is ignored
+    start = offset + HEADER_SIZE
+    if kind in _ON_STREAM:
+        if not stream_id:
+            raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "frame needs a stream")
+    elif stream_id and kind in _ON_CONNECTION:
+        raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "frame is not for a stream")
+    if length != _FIXED_SIZE.get(kind, length) and kind != FrameType.PRIORITY:
+        raise PeerConnectionError(ErrorCode.FRAME_SIZE_ERROR, "frame has the wrong size")
+    return Frame(kind, flags, stream_id, view[start : start + length])
 
 
 def strip_padding(flags: int, payload: memoryview) -> memoryview:
@@ -194,6 +195,9 @@ def settings(values: dict[int, int]) -> bytes:
         key.to_bytes(2, "big") + value.to_bytes(4, "big") for key, value in values.items()
     )
     return frame_header(len(pairs), FrameType.SETTINGS, 0, 0) + pairs
+
+
+SETTINGS_ACK = frame_header(0, FrameType.SETTINGS, Flag.ACK, 0)
 
 
 def header_block(stream_id: int, block: bytes, max_frame_size: int, end_stream: bool) -> bytes:

@@ -1,11 +1,8 @@
-"""The receiving half of a connection on h2: what each frame means, and what a broken rule costs."""
+"""The receiving half of a connection: what each frame means, and what a broken rule costs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-
-from h2.connection import H2Connection
-from h2.stream import StreamInputs
 
 from ...config import HTTP2Config
 from ...errors import ErrorCode, PeerConnectionError, PeerStreamError
@@ -21,15 +18,14 @@ from ..events import (
     StreamReset,
 )
 from . import frames
+from .codec import Codec
 from .field_block import FieldBlock, check_dependency
 from .frames import Flag, Frame, FrameReader, FrameType
 from .goaway import MAX_STREAM_ID, SHUTDOWN_PING, Goaway
+from .peer_settings import DEFAULT_WINDOW
 from .receive_window import ConnectionWindow
 from .sender import Sender
 from .stream import Stream, StreamTable
-
-DEFAULT_WINDOW = 65_535
-"""Both windows before any SETTINGS or WINDOW_UPDATE (RFC 9113 section 6.9.2)."""
 
 HTTP_VERSION = "2"
 
@@ -37,26 +33,27 @@ HTTP_VERSION = "2"
 class Receiver:
     """Owns the input and the credit for it; leaves what happened in ``events``.
 
-    ``receive`` raises PeerConnectionError, or h2's ProtocolError where h2's
-    state machines object. Stream errors are dealt with here.
+    ``receive`` raises PeerConnectionError. Stream errors are dealt with here.
     """
 
     def __init__(
         self,
         config: HTTP2Config,
-        h2: H2Connection,
+        codec: Codec,
+        stream_type: type[Stream],
         streams: StreamTable,
         sender: Sender,
         goaway: Goaway,
     ) -> None:
         self._config = config
-        self._h2 = h2
+        self._codec = codec
+        self._stream_type = stream_type
         self._streams = streams
         self._sender = sender
         self._goaway = goaway
         self._now = 0.0
         self._reader = FrameReader(config.max_frame_size)
-        self._block = FieldBlock(h2.decoder, config.max_header_list_size)
+        self._block = FieldBlock(config.max_header_list_size)
         self._window = ConnectionWindow(
             config.connection_window, config.stream_window, config.max_connection_window
         )
@@ -120,44 +117,47 @@ class Receiver:
             if stream.body_left < 0 or (end_stream and stream.body_left):
                 self._fail(stream, ErrorCode.PROTOCOL_ERROR, "body differs from content-length")
                 return
-        stream.step(StreamInputs.RECV_DATA)
+        stream.receive_data(end_stream)
         if payload:
             self.events.append(DataReceived(stream.stream_id, bytes(payload)))
         if end_stream:
-            stream.step(StreamInputs.RECV_END_STREAM)
             self.events.append(RequestEnded(stream.stream_id))
 
     def _receive_headers_frame(self, frame: Frame) -> None:
-        fields = self._block.begin(frame, self._now)
-        if fields is not None:
-            self._receive_fields(frame.stream_id, fields)
+        block = self._block.begin(frame, self._now)
+        if block is not None:
+            self._receive_block(frame.stream_id, block)
 
     def _receive_continuation_frame(self, frame: Frame) -> None:
-        fields = self._block.go_on(frame)
-        if fields is not None:
-            self._receive_fields(frame.stream_id, fields)
+        block = self._block.go_on(frame)
+        if block is not None:
+            self._receive_block(frame.stream_id, block)
 
-    def _receive_fields(self, stream_id: int, fields: Headers) -> None:
-        # They are decoded by now, whatever becomes of the stream: the
-        # compression state belongs to the connection (section 4.3).
+    def _receive_block(self, stream_id: int, block: bytearray | memoryview) -> None:
+        # It is decoded first, whatever becomes of the stream.
         end_stream = self._block.end_stream
         stream = self._streams.open.get(stream_id)
         if stream is not None:
+            fields = self._codec.decode_trailers(block)
             try:
                 self._receive_trailers(stream, fields, end_stream)
             except PeerStreamError as error:
                 self._fail(stream, error.error_code, error.reason)
-        elif stream_id <= self._streams.highest:
+            return
+        fields = self._codec.decode_request(block, end_stream)
+        if stream_id <= self._streams.highest:
             self._streams.check_late_frame(stream_id)
-        else:
-            self._streams.take_id(stream_id)
-            try:
-                self._receive_request(stream_id, fields, end_stream)
-            except PeerStreamError as error:
-                self._streams.refuse(stream_id)
-                self._sender.answer(frames.rst_stream(stream_id, error.error_code))
+            return
+        self._streams.take_id(stream_id)
+        try:
+            self._receive_request(stream_id, fields, end_stream)
+        except PeerStreamError as error:
+            self._streams.refuse(stream_id)
+            self._sender.answer(frames.rst_stream(stream_id, error.error_code))
+        if self._codec.spent:
+            self._goaway.begin(self._now)
 
-    def _receive_request(self, stream_id: int, fields: Headers, end_stream: bool) -> None:
+    def _receive_request(self, stream_id: int, fields: Headers | None, end_stream: bool) -> None:
         self._sender.check_answers()
         if stream_id > self._goaway.last_stream_id:
             # Section 6.8: the client has our GOAWAY on its way and will try elsewhere.
@@ -165,6 +165,9 @@ class Receiver:
         if len(self._streams.open) >= self._config.max_concurrent_streams:
             # Section 5.1.2; the client may try again.
             raise PeerStreamError(ErrorCode.REFUSED_STREAM, "too many streams")
+        if fields is None:
+            # Section 8.1.1, found by the codec.
+            raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, "malformed request")
         try:
             head = headers.http2_request(fields, self._config.max_header_list_size)
         except headers.RequestError as error:
@@ -193,14 +196,14 @@ class Receiver:
         )
 
     def _open(self, stream_id: int, end_stream: bool) -> Stream:
-        stream = Stream(stream_id, self._h2, self._config.stream_window)
-        stream.step(StreamInputs.RECV_HEADERS)
-        if end_stream:
-            stream.step(StreamInputs.RECV_END_STREAM)
+        stream = self._stream_type(
+            stream_id, self._config.stream_window, self._sender.initial_window
+        )
+        stream.receive_headers(end_stream)
         self._streams.open[stream_id] = stream
         return stream
 
-    def _receive_trailers(self, stream: Stream, fields: Headers, end_stream: bool) -> None:
+    def _receive_trailers(self, stream: Stream, fields: Headers | None, end_stream: bool) -> None:
         if stream.request_ended:
             # Section 5.1, "half-closed (remote)".
             raise PeerStreamError(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
@@ -209,12 +212,13 @@ class Receiver:
             raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, "trailers without END_STREAM")
         if stream.body_left:
             raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, "body differs from content-length")
+        if fields is None:
+            raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, "malformed trailers")
         try:
-            trailers = headers.trailers(fields)
+            trailers = headers.http2_trailers(fields)
         except headers.RequestError as error:
             raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, error.reason) from None
-        stream.step(StreamInputs.RECV_HEADERS)
-        stream.step(StreamInputs.RECV_END_STREAM)
+        stream.receive_headers(end_stream)
         self.events.append(RequestEnded(stream.stream_id, trailers))
 
     def _receive_priority_frame(self, frame: Frame) -> None:
@@ -234,7 +238,6 @@ class Receiver:
         stream = self._streams.not_idle(frame.stream_id)
         if stream is None:
             return
-        stream.step(StreamInputs.RECV_RST_STREAM)
         self.close(stream, by_us=False)
         error_code = int.from_bytes(frame.payload, "big")
         self.report_reset(stream, error_code, "reset by the peer", remote=True)
@@ -311,9 +314,10 @@ class Receiver:
         self._streams.close(stream, by_us=by_us)
         self._sender.note_end(stream)
         stream.outgoing.clear()
-        # What nobody will read must not hold the siblings' credit.
-        self._window.acknowledge(stream.window.unread)
-        self._give_connection_credit()
+        if stream.window.unread:
+            # What nobody will read must not hold the siblings' credit.
+            self._window.acknowledge(stream.window.unread)
+            self._give_connection_credit()
 
 
 _RECEIVE: dict[int, Callable[[Receiver, Frame], None]] = {

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import cast
-
-from h2.connection import H2Connection
-from h2.stream import H2Stream, StreamInputs, StreamState
 
 from ...errors import ErrorCode, PeerConnectionError
 from .receive_window import ReceiveWindow
@@ -20,62 +16,74 @@ ENDED_STREAMS_REMEMBERED = 128
 """Streams that ended otherwise. A frame on one of them is a connection error in any case; only the
 code differs from that for a stream that never was."""
 
-_REQUEST_ENDED = (StreamState.HALF_CLOSED_REMOTE, StreamState.CLOSED)
 
+class Stream:
+    """One open stream: its state (RFC 9113 section 5.1), windows, queue and body length.
 
-class Stream(H2Stream):
-    """h2's stream, with what this engine keeps beside it: windows, queue and body length."""
+    A method is called when the section or frame that it names comes or goes;
+    the caller has seen that the state allows it.
+    """
 
-    def __init__(self, stream_id: int, connection: H2Connection, receive_window: int) -> None:
-        super().__init__(
-            stream_id,
-            config=connection.config,
-            inbound_window_size=receive_window,
-            outbound_window_size=connection.remote_settings.initial_window_size,
-        )
-        self.max_outbound_frame_size = connection.max_outbound_frame_size
+    __slots__ = (
+        "answered",
+        "body_left",
+        "outgoing",
+        "request_ended",
+        "response_ended",
+        "response_started",
+        "send_window",
+        "stream_id",
+        "window",
+    )
+
+    def __init__(self, stream_id: int, receive_window: int, send_window: int) -> None:
+        self.stream_id = stream_id
         self.window = ReceiveWindow(receive_window)
+        self.send_window = send_window
         self.outgoing = Outgoing()
         self.body_left: int | None = None  # octets that content-length still promises
+        self.request_ended = False  # END_STREAM has come in
+        self.response_started = False  # the final header section has gone out
+        self.response_ended = False  # END_STREAM has gone out
         self.answered = False  # whether any field section was written
 
-    @property
-    def request_ended(self) -> bool:
-        """Whether END_STREAM has come in: half-closed (remote), or closed and not yet settled."""
-        return self.state_machine.state in _REQUEST_ENDED
+    def receive_headers(self, end_stream: bool) -> None:
+        """The request's header or trailer section."""
+        self.request_ended = end_stream
 
-    @property
-    def response_started(self) -> bool:
-        """Whether the final header section has gone out."""
-        return bool(self.state_machine.headers_sent)
+    def receive_data(self, end_stream: bool) -> None:
+        """A DATA frame."""
+        self.request_ended = end_stream
 
-    def step(self, step: StreamInputs) -> None:
-        """Move h2's state machine; raises h2's ProtocolError for what cannot be."""
-        self.state_machine.process_input(step)
+    def send_informational(self) -> None:
+        """A 1xx section."""
+
+    def send_headers(self, end_stream: bool) -> None:
+        """The final header section, or the trailers."""
+        self.response_started = True
+        self.response_ended = end_stream
+
+    def send_data(self, end_stream: bool) -> None:
+        """A DATA frame."""
+        self.response_ended = end_stream
 
 
 class StreamTable:
-    """The streams of one connection. The open ones are h2's own dictionary, so that its SETTINGS
-    changes reach them."""
+    """The streams of one connection, by id."""
 
-    __slots__ = ("_ended", "_h2", "_reset", "open")
+    __slots__ = ("_ended", "_reset", "highest", "open")
 
-    def __init__(self, h2: H2Connection) -> None:
-        self._h2 = h2
-        self.open = cast("dict[int, Stream]", h2.streams)
+    def __init__(self) -> None:
+        self.open: dict[int, Stream] = {}
+        self.highest = 0  # the highest id that the client has used
         self._reset: deque[int] = deque(maxlen=RESET_STREAMS_REMEMBERED)
         self._ended: deque[int] = deque(maxlen=ENDED_STREAMS_REMEMBERED)
-
-    @property
-    def highest(self) -> int:
-        """The highest stream id that a client has used."""
-        return self._h2.highest_inbound_stream_id
 
     def take_id(self, stream_id: int) -> None:
         """Use up a new stream id (RFC 9113 section 5.1.1)."""
         if stream_id % 2 == 0:
             raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "even stream id from a client")
-        self._h2.highest_inbound_stream_id = stream_id
+        self.highest = stream_id
 
     def close(self, stream: Stream, *, by_us: bool) -> None:
         """Move a stream from the open to the closed ones; ``by_us`` if we sent RST_STREAM."""

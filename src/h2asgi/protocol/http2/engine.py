@@ -1,0 +1,250 @@
+"""One HTTP/2 connection, whatever library is under it.
+
+The parts: ``receiver`` knows what each frame means, with ``frames`` to cut the
+input, ``field_block`` for header blocks and ``receive_window`` for the credit;
+``stream`` keeps the streams, ``sender`` the way out, ``goaway`` the end. Here
+they meet, behind the seam. The engines derive from it and name their library's
+``codec`` and, if it has a say in them, streams.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ...config import HTTP2Config, Timeouts
+from ...errors import ErrorCode, PeerConnectionError
+from ..events import ConnectionTerminated, Event, Headers, SendQueueDrained
+from . import frames
+from .codec import Codec
+from .goaway import Goaway
+from .peer_settings import (
+    INITIAL_WINDOW_SIZE,
+    MAX_CONCURRENT_STREAMS,
+    MAX_FRAME_SIZE,
+    MAX_HEADER_LIST_SIZE,
+)
+from .receiver import Receiver
+from .sender import Sender
+from .stream import Stream, StreamTable
+
+
+class HTTP2Engine:
+    """See ``protocol.engine.Engine`` for the rules of use."""
+
+    name: ClassVar[str]
+    http_version: ClassVar[str] = "2"
+    codec_type: ClassVar[type[Codec]]
+    stream_type: ClassVar[type[Stream]]
+
+    def __init__(self, config: HTTP2Config, timeouts: Timeouts, now: float) -> None:
+        self._config = config
+        self._timeouts = timeouts
+        codec = self.codec_type(config.max_header_list_size)
+        self._streams = StreamTable()
+        self._sender = Sender(codec, self._streams)
+        self._goaway = Goaway(self._sender, self._streams)
+        self._send_settings()
+        self._receiver = Receiver(
+            config, codec, self.stream_type, self._streams, self._sender, self._goaway
+        )
+        self._now = now
+        self._preface_deadline = now + timeouts.first_bytes
+        self._idle_since: float | None = now  # None while a stream is open
+        self._terminated = False
+
+    def _send_settings(self) -> None:
+        """Our half of the connection preface (RFC 9113 section 3.4)."""
+        config = self._config
+        settings: dict[int, int] = {
+            MAX_CONCURRENT_STREAMS: config.max_concurrent_streams,
+            INITIAL_WINDOW_SIZE: config.stream_window,
+            MAX_FRAME_SIZE: config.max_frame_size,
+            MAX_HEADER_LIST_SIZE: config.max_header_list_size,
+        }
+        self._sender.write(frames.settings(settings))
+
+    # What comes in.
+
+    def receive_data(self, data: bytes | bytearray | memoryview, now: float) -> None:
+        """See ``Engine``. Connection errors become GOAWAY and ``ConnectionTerminated``."""
+        self._now = now
+        if self._terminated:
+            return
+        receive, streams = self._receiver.receive, self._streams.open
+        try:
+            for frame in self._receiver.frames(data):
+                receive(frame, now)
+                if streams:
+                    self._idle_since = None
+                    continue
+                self._notice_idle()
+                if self._terminated:
+                    return
+        except PeerConnectionError as error:
+            self.terminate(error.error_code, error.reason)
+
+    def receive_eof(self, now: float) -> None:
+        """See ``Engine``. HTTP/2 has no half-closed connections: whoever closes is gone."""
+        self._now = now
+        for stream in list(self._streams.open.values()):
+            self._receiver.close(stream, by_us=False)
+            self._receiver.report_reset(stream, ErrorCode.CANCEL, "connection closed", remote=True)
+        self._end(ErrorCode.NO_ERROR, "closed by the peer", unread_input=False)
+
+    def take_events(self) -> list[Event]:
+        """See ``Engine``."""
+        receiver = self._receiver
+        events, receiver.events = receiver.events, []
+        return events
+
+    # What goes out.
+
+    def send_informational(self, stream_id: int, status: int, headers: Headers) -> None:
+        """See ``Engine``."""
+        stream = self._live(stream_id)
+        if stream is not None and not stream.response_started:
+            self._sender.send_informational(stream, status, headers)
+
+    def send_headers(self, stream_id: int, status: int, headers: Headers, end_stream: bool) -> None:
+        """See ``Engine``."""
+        stream = self._live(stream_id)
+        if stream is not None and not stream.response_started:
+            self._sender.send_headers(stream, status, headers, end_stream)
+
+    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> int:
+        """See ``Engine``. ``data_to_send`` writes it as the windows allow."""
+        stream = self._live(stream_id)
+        if stream is None or not stream.response_started or stream.outgoing.ended:
+            return 0
+        return self._sender.send_data(stream, data, end_stream)
+
+    def send_trailers(self, stream_id: int, trailers: Headers) -> None:
+        """See ``Engine``."""
+        stream = self._live(stream_id)
+        if stream is not None and stream.response_started and not stream.outgoing.ended:
+            self._sender.send_trailers(stream, trailers)
+
+    def acknowledge_received_data(self, stream_id: int, size: int) -> None:
+        """See ``Engine``. Stream and connection are credited, each in its own time."""
+        stream = self._live(stream_id)
+        if stream is not None:
+            self._receiver.acknowledge(stream, size)
+
+    def reset_stream(self, stream_id: int, error_code: int) -> None:
+        """See ``Engine``."""
+        stream = self._live(stream_id)
+        if stream is not None:
+            self._sender.write(frames.rst_stream(stream_id, error_code))
+            self._receiver.close(stream, by_us=True)
+
+    def ping(self, payload: bytes) -> None:
+        """See ``Engine``."""
+        if not self._terminated:
+            self._sender.write(frames.ping(payload, ack=False))
+
+    def data_to_send(self, limit: int, now: float) -> bytes:
+        """See ``Engine``. Control frames and field sections go whole, DATA in turns."""
+        self._now = now
+        if not self._terminated:
+            self._sender.pump(limit)
+            self._settle()
+        return self._sender.take()
+
+    @property
+    def reading_suspended(self) -> bool:
+        """Never: credit holds a peer back, and its control frames must still be seen."""
+        return False
+
+    @property
+    def idle(self) -> bool:
+        """See ``Engine``. A stream stays open until its end is taken."""
+        return not self._streams.open
+
+    def _live(self, stream_id: int) -> Stream | None:
+        return None if self._terminated else self._streams.open.get(stream_id)
+
+    def _settle(self) -> None:
+        """Close the streams whose responses have ended; wake the writers that may go on.
+
+        Only what is taken to be written has ended: as long as a peer does not
+        read, the streams that it has open bound what waits for it.
+        """
+        sender = self._sender
+        if sender.drained:
+            self._receiver.events += map(SendQueueDrained, sender.drained)
+            sender.drained.clear()
+        while sender.ended:
+            stream = sender.ended.pop()
+            if self._streams.open.get(stream.stream_id) is not stream:
+                continue  # reset before its end was taken
+            if stream.request_ended:
+                self._receiver.close(stream, by_us=False)
+            else:
+                # Section 8.1: an answer ahead of its request's end asks the
+                # client to stop sending.
+                sender.write(frames.rst_stream(stream.stream_id, ErrorCode.NO_ERROR))
+                self._receiver.close(stream, by_us=True)
+        self._notice_idle()
+
+    # The end of the connection.
+
+    def begin_shutdown(self, now: float) -> None:
+        """See ``Engine`` and ``Goaway``."""
+        self._now = now
+        if not self._terminated:
+            self._goaway.begin(now)
+
+    def _notice_idle(self) -> None:
+        """Start the idle time when the last stream has closed, or end if that was waited for."""
+        if self._streams.open:
+            self._idle_since = None
+            return
+        if self._idle_since is None:
+            self._idle_since = self._now
+        if self._goaway.due:
+            if not self._goaway.begun:
+                self._goaway.say(ErrorCode.NO_ERROR)  # the peer leaves: name what was served
+            self._end(ErrorCode.NO_ERROR, "all streams are finished")
+
+    def terminate(self, error_code: int, reason: str) -> None:
+        """See ``Engine``. Says GOAWAY; streams that are open end with it (section 5.4.1)."""
+        if not self._terminated:
+            self._goaway.say(error_code, reason)
+            self._end(error_code, reason)
+
+    def _end(self, error_code: int, reason: str, *, unread_input: bool = True) -> None:
+        # A client answers what it reads, with WINDOW_UPDATE or an acknowledgement
+        # of our last PING: even after a friendly end there is input to come.
+        if not self._terminated:
+            self._terminated = True
+            self._receiver.events.append(ConnectionTerminated(error_code, reason, unread_input))
+
+    def next_deadline(self) -> float | None:
+        """See ``Engine``. Drain, preface, field block, idle: one of them at a time."""
+        if self._terminated:
+            return None
+        if self._goaway.deadline is not None:
+            return self._goaway.deadline
+        if not self._receiver.settings_received:
+            return self._preface_deadline
+        if self._receiver.block_since is not None:
+            return self._receiver.block_since + self._timeouts.request_headers
+        if self._idle_since is not None and not self._goaway.begun:
+            return self._idle_since + self._timeouts.http2_idle
+        return None
+
+    def handle_deadline(self, now: float) -> None:
+        """See ``Engine``."""
+        self._now = now
+        deadline = self.next_deadline()
+        if deadline is None or now < deadline:
+            return
+        if self._goaway.deadline is not None:
+            self._goaway.ping_acknowledged()
+            self._notice_idle()
+        elif not self._receiver.settings_received:
+            self.terminate(ErrorCode.SETTINGS_TIMEOUT, "no connection preface")
+        elif self._receiver.block_since is not None:
+            self.terminate(ErrorCode.ENHANCE_YOUR_CALM, "field block took too long")
+        else:
+            self.begin_shutdown(now)

@@ -1,0 +1,40 @@
+"""SETTINGS: the codes, and which values a peer may send (RFC 9113 section 6.5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+
+from ...errors import ErrorCode, PeerConnectionError
+
+HEADER_TABLE_SIZE = 0x1
+ENABLE_PUSH = 0x2
+MAX_CONCURRENT_STREAMS = 0x3
+INITIAL_WINDOW_SIZE = 0x4
+MAX_FRAME_SIZE = 0x5
+MAX_HEADER_LIST_SIZE = 0x6
+ENABLE_CONNECT_PROTOCOL = 0x8  # RFC 8441 section 3
+
+DEFAULT_WINDOW = 65_535
+"""Both windows before any SETTINGS or WINDOW_UPDATE (RFC 9113 section 6.9.2)."""
+
+LARGEST_WINDOW = 2**31 - 1
+SMALLEST_FRAME_SIZE = 16_384
+LARGEST_FRAME_SIZE = 2**24 - 1
+
+_SETTING = Struct(">HL")
+
+
+def peer_settings(payload: memoryview) -> Iterator[tuple[int, int]]:
+    """Give code and value one by one, in their order (section 6.5.3); raises PeerConnectionError.
+
+    A server is told ENABLE_PUSH by old clients, with either value.
+    """
+    for code, value in _SETTING.iter_unpack(payload):
+        if code == INITIAL_WINDOW_SIZE and value > LARGEST_WINDOW:
+            raise PeerConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "initial window is too large")
+        if code == MAX_FRAME_SIZE and not SMALLEST_FRAME_SIZE <= value <= LARGEST_FRAME_SIZE:
+            raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "illegal maximum frame size")
+        if code in (ENABLE_PUSH, ENABLE_CONNECT_PROTOCOL) and value > 1:
+            raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "setting is neither 0 nor 1")
+        yield code, value

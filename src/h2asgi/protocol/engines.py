@@ -30,7 +30,7 @@ def _load_ngh2() -> type[HTTP2Engine]:
     return NGH2Engine
 
 
-_ENGINES: dict[str, dict[str, Callable[[], type[Any]]]] = {
+ENGINES: dict[str, dict[str, Callable[[], type[Any]]]] = {
     "http1": {"httptools": _load_httptools, "h11": lambda: H11Engine},
     "http2": {"ngh2": _load_ngh2, "h2": lambda: H2Engine},
 }
@@ -60,7 +60,7 @@ def engine_notes(http1: HTTP1Config, http2: HTTP2Config) -> list[str]:
 @cache  # one look for the process: this is asked for every connection
 def _choose(protocol: str, choice: str) -> tuple[type[Any], list[str]]:
     notes: list[str] = []
-    for name, load in _ENGINES[protocol].items():
+    for name, load in ENGINES[protocol].items():
         if choice not in ("auto", name):
             continue
         try:

@@ -10,7 +10,7 @@ import pytest
 
 from h2asgi.config import HTTP2Config, Timeouts
 from h2asgi.protocol.engine import Engine
-from h2asgi.protocol.engines import HTTP2_ENGINES
+from h2asgi.protocol.engines import ENGINES
 
 if TYPE_CHECKING:
     from http2_peer import EngineFactory, Peer
@@ -21,7 +21,7 @@ pytest.register_assert_rewrite("http2_peer")  # which is imported after this, by
 def factory(name: str) -> EngineFactory:
     """Engines of that name; skips the test when its library is not installed."""
     try:
-        engine_type = HTTP2_ENGINES[name]()
+        engine_type = ENGINES["http2"][name]()
     except ImportError as error:
         if os.environ.get("H2ASGI_REQUIRE_NATIVE") == "1":
             pytest.fail(f"{error}, and H2ASGI_REQUIRE_NATIVE is set")
@@ -33,7 +33,7 @@ def factory(name: str) -> EngineFactory:
     return make
 
 
-@pytest.fixture(params=HTTP2_ENGINES, scope="session")
+@pytest.fixture(params=ENGINES["http2"], scope="session")
 def engine_factory(request: pytest.FixtureRequest) -> EngineFactory:
     """An engine at time 0 with the default settings but for those named."""
     return factory(request.param)

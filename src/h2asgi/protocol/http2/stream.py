@@ -29,7 +29,6 @@ class Stream:
         "body_left",
         "outgoing",
         "request_ended",
-        "response_ended",
         "response_started",
         "send_window",
         "stream_id",
@@ -44,7 +43,6 @@ class Stream:
         self.body_left: int | None = None  # octets that content-length still promises
         self.request_ended = False  # END_STREAM has come in
         self.response_started = False  # the final header section has gone out
-        self.response_ended = False  # END_STREAM has gone out
         self.answered = False  # whether any field section was written
 
     def receive_headers(self, end_stream: bool) -> None:
@@ -61,11 +59,9 @@ class Stream:
     def send_headers(self, end_stream: bool) -> None:
         """The final header section, or the trailers."""
         self.response_started = True
-        self.response_ended = end_stream
 
     def send_data(self, end_stream: bool) -> None:
         """A DATA frame."""
-        self.response_ended = end_stream
 
 
 class StreamTable:

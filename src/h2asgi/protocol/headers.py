@@ -50,12 +50,17 @@ _SPECIAL_FIELDS = CONNECTION_FIELDS | {b"te", b"host", b"cookie", b"content-leng
 
 
 class RequestError(H2ASGIError):
-    """A request that must not reach the application; see the module's docstring."""
+    """A request that must not reach the application; see the module's docstring.
+
+    ``method`` and ``target`` are what could be made out of it, for the log.
+    """
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
+        self.method = ""
+        self.target = b""
 
 
 @dataclass(slots=True)

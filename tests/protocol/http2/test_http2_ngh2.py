@@ -77,7 +77,7 @@ def test_a_string_beyond_libnghttp2s_bound_is_too_large_not_undecodable(ngh2_pee
 def test_a_connection_ends_before_the_library_runs_out_of_streams(
     ngh2_engine: Any, ngh2_peer: Peer
 ) -> None:
-    ngh2_peer.engine._receiver._codec._next_id = ngh2_engine._LAST_STREAM_ID + 2  # type: ignore[attr-defined]
+    ngh2_peer.engine._codec._next_id = ngh2_engine._LAST_STREAM_ID + 2  # type: ignore[attr-defined]
     assert ngh2_peer.post(1).stream_id == 1
     goaway, ping = ngh2_peer.received()
     assert goaway == Goaway(MAX_ID, ErrorCode.NO_ERROR)

@@ -23,6 +23,7 @@ from http2_peer import (
     EngineFactory,
     Goaway,
     Peer,
+    SettingsAck,
     WindowUpdate,
     data,
     frame,
@@ -40,6 +41,7 @@ from hypothesis import strategies as st
 from h2asgi.errors import ErrorCode
 from h2asgi.protocol.engine import SEND_HIGH_WATER
 from h2asgi.protocol.events import DataReceived, Event, SendQueueDrained
+from h2asgi.protocol.http2.sender import MAX_UNQUEUED
 
 # The engine factory makes a new engine each time; that it is a fixture does not matter.
 every = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -358,6 +360,7 @@ class Downloads:
     initial: int = CONNECTION
     frame_size: int = 16_384
     downloads: list[Download] = field(default_factory=list)
+    unacknowledged: list[tuple[int, list[Download]]] = field(default_factory=list)
 
     def open(self) -> None:
         download = Download(2 * len(self.downloads) + 1, self.initial)
@@ -373,7 +376,9 @@ class Downloads:
         download.written += piece
         download.ended = end
         queued = self.peer.engine.send_data(download.stream_id, piece, end)
-        assert queued == len(download.written) - len(download.read)
+        # What is written without having been in the queue does not wait.
+        unread = len(download.written) - len(download.read)
+        assert unread - MAX_UNQUEUED <= queued <= unread
         download.waits = queued > SEND_HIGH_WATER
 
     def end_with_trailers(self, download: Download) -> None:
@@ -391,10 +396,20 @@ class Downloads:
         self.peer.send(window_update(download.stream_id if download else 0, size))
 
     def set_initial_window(self, size: int) -> None:
-        for download in self.downloads:
-            download.window += size - self.initial
+        """What was on its way before the acknowledgement kept to the windows before it."""
+        self.unacknowledged.append((size - self.initial, self.downloads.copy()))
         self.initial = size
         self.peer.send(settings_frame((INITIAL_WINDOW_SIZE, size)))
+
+    def set_frame_size(self, size: int) -> None:
+        self.unacknowledged.append((0, []))
+        self.peer.log.max_frame_size = self.frame_size = size
+        self.peer.send(settings_frame((MAX_FRAME_SIZE, size)))
+
+    def settings_are_acknowledged(self) -> None:
+        change, downloads = self.unacknowledged.pop(0)
+        for download in downloads:
+            download.window += change
 
     def read(self, limit: int = ALL) -> None:
         before = self.peer.log.octets
@@ -402,6 +417,8 @@ class Downloads:
             assert not isinstance(one, Goaway)
             if isinstance(one, Data):
                 self.take(one)
+            elif isinstance(one, SettingsAck):
+                self.settings_are_acknowledged()
             elif hasattr(one, "end_stream") and one.end_stream:
                 self.downloads[one.stream_id // 2].end_read = True
         if self.peer.log.octets - before < limit:
@@ -466,8 +483,7 @@ def test_the_books_of_sent_data_balance(
         elif what == "initial":
             books.set_initial_window(size - 1)
         elif what == "frame size":
-            peer.send(settings_frame((MAX_FRAME_SIZE, 16_384 + size)))
-            peer.log.max_frame_size = books.frame_size = 16_384 + size
+            books.set_frame_size(16_384 + size)
         else:
             books.read(size if what == "read some" else ALL)
     books.set_initial_window(10**8)

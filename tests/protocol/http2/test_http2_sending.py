@@ -44,10 +44,31 @@ def ids(frames: list[ServerFrame]) -> list[int]:
 def test_send_data_says_how_much_waits(wide: Peer) -> None:
     wide.get(1)
     wide.engine.send_headers(1, 200, [], False)
-    assert wide.engine.send_data(1, b"x" * 1_000, False) == 1_000
-    assert wide.engine.send_data(1, b"x" * 500, False) == 1_500
+    assert wide.engine.send_data(1, b"x" * 1_000, False) == 0, "it needs no turn"
+    assert wide.engine.send_data(1, b"x" * 20_000, False) == 20_000
+    assert wide.engine.send_data(1, b"x" * 500, False) == 20_500
     wide.received()
     assert wide.engine.send_data(1, b"x", True) == 1
+
+
+def test_small_answers_need_no_turns_up_to_a_bound(wide: Peer) -> None:
+    """A queue, and with it an order, forms when more is sent than a peer takes at once."""
+    piece = b"x" * 16_384
+    for stream_id in (1, 3, 5):
+        wide.get(stream_id)
+        wide.engine.send_headers(stream_id, 200, [], False)
+    assert [wide.engine.send_data(i, piece, True) for i in (1, 3, 5)] == [0, 0, 16_384]
+
+
+def test_a_small_answer_does_not_overtake_what_waits(connect: Connect) -> None:
+    peer = connect()
+    peer.get(1)
+    peer.get(3)
+    peer.engine.send_headers(1, 200, [], False)
+    peer.engine.send_headers(3, 200, [], False)
+    assert peer.engine.send_data(1, b"x" * 20_000, True) == 20_000
+    assert peer.engine.send_data(3, b"y", True) == 1
+    assert ids(peer.received()) == [1, 3, 1]
 
 
 def test_a_writer_is_woken_once_when_its_queue_has_drained(connect: Connect) -> None:

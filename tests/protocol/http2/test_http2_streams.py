@@ -295,7 +295,11 @@ def test_a_reset_that_crosses_the_end_of_an_answer_is_taken(peer: Peer) -> None:
     peer.get(3)
     peer.respond(3, b"queued")
     peer.send(rst_stream(1), rst_stream(3))
-    assert peer.received() == [Headers(1, OK, True), Headers(3, OK, False)]
+    assert peer.received() == [
+        Headers(1, OK, True),
+        Headers(3, OK, False),
+        Data(3, b"queued", True),
+    ]
     peer.assert_serves()
 
 

@@ -24,6 +24,7 @@ from .peer_settings import (
     MAX_HEADER_LIST_SIZE,
 )
 from .receiver import Receiver
+from .sections import RequestSections, ResponseSections
 from .sender import Sender
 from .stream import Stream, StreamTable
 
@@ -39,13 +40,18 @@ class HTTP2Engine:
     def __init__(self, config: HTTP2Config, timeouts: Timeouts, now: float) -> None:
         self._config = config
         self._timeouts = timeouts
-        codec = self.codec_type(config.max_header_list_size)
+        self._codec = self.codec_type(config.max_header_list_size)
         self._streams = StreamTable()
-        self._sender = Sender(codec, self._streams)
+        self._sender = Sender(ResponseSections(self._codec), self._streams)
         self._goaway = Goaway(self._sender, self._streams)
         self._send_settings()
         self._receiver = Receiver(
-            config, codec, self.stream_type, self._streams, self._sender, self._goaway
+            config,
+            RequestSections(self._codec, config.max_header_list_size),
+            self.stream_type,
+            self._streams,
+            self._sender,
+            self._goaway,
         )
         self._now = now
         self._preface_deadline = now + timeouts.first_bytes
@@ -114,14 +120,14 @@ class HTTP2Engine:
     def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> int:
         """See ``Engine``. ``data_to_send`` writes it as the windows allow."""
         stream = self._live(stream_id)
-        if stream is None or not stream.response_started or stream.outgoing.ended:
+        if stream is None or not stream.response_started or stream.response_ended:
             return 0
         return self._sender.send_data(stream, data, end_stream)
 
     def send_trailers(self, stream_id: int, trailers: Headers) -> None:
         """See ``Engine``."""
         stream = self._live(stream_id)
-        if stream is not None and stream.response_started and not stream.outgoing.ended:
+        if stream is not None and stream.response_started and not stream.response_ended:
             self._sender.send_trailers(stream, trailers)
 
     def acknowledge_received_data(self, stream_id: int, size: int) -> None:
@@ -173,8 +179,8 @@ class HTTP2Engine:
         if sender.drained:
             self._receiver.events += map(SendQueueDrained, sender.drained)
             sender.drained.clear()
-        while sender.ended:
-            stream = sender.ended.pop()
+        ended, sender.ended = sender.ended, []
+        for stream in ended:
             if self._streams.open.get(stream.stream_id) is not stream:
                 continue  # reset before its end was taken
             if stream.request_ended:
@@ -184,6 +190,8 @@ class HTTP2Engine:
                 # client to stop sending.
                 sender.write(frames.rst_stream(stream.stream_id, ErrorCode.NO_ERROR))
                 self._receiver.close(stream, by_us=True)
+        if self._codec.spent:
+            self._goaway.begin(self._now)
         self._notice_idle()
 
     # The end of the connection.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...errors import ErrorCode, PeerConnectionError
 from .codec import DECODED_SIZE_FACTOR
-from .frames import Flag, Frame, strip_padding
+from .frames import Flag, strip_padding
 
 MAX_CONTINUATIONS = 64
 """CONTINUATION frames in one block. 64 frames of the default size are 1 MiB, far beyond any honest
@@ -26,30 +26,33 @@ class FieldBlock:
         self.end_stream = False
         self.since: float | None = None  # when it began; None while there is none
 
-    def begin(self, frame: Frame, now: float) -> memoryview | None:
+    def begin(
+        self, flags: int, stream_id: int, payload: memoryview, now: float
+    ) -> memoryview | None:
         """Take a HEADERS frame; give the block if that is the whole of it."""
-        payload = strip_padding(frame.flags, frame.payload)
-        if frame.flags & Flag.PRIORITY:
-            payload = _strip_priority(frame.stream_id, payload)
-        self.end_stream = bool(frame.flags & Flag.END_STREAM)
-        if frame.flags & Flag.END_HEADERS:
+        if flags & (Flag.PADDED | Flag.PRIORITY):
+            payload = strip_padding(flags, payload)
+            if flags & Flag.PRIORITY:
+                payload = _strip_priority(stream_id, payload)
+        self.end_stream = bool(flags & Flag.END_STREAM)
+        if flags & Flag.END_HEADERS:
             return payload
-        self._stream_id = frame.stream_id
+        self._stream_id = stream_id
         self._octets = bytearray(payload)
         self._frames = 0
         self.since = now
         return None
 
-    def go_on(self, frame: Frame) -> bytearray | None:
+    def go_on(self, flags: int, stream_id: int, payload: memoryview) -> bytearray | None:
         """Take a CONTINUATION frame; give the block if it is complete."""
-        if self.since is None or self._stream_id != frame.stream_id:
+        if self.since is None or self._stream_id != stream_id:
             # Section 6.10.
             raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "unexpected CONTINUATION")
-        self._octets += frame.payload
+        self._octets += payload
         self._frames += 1
         if self._frames > MAX_CONTINUATIONS or len(self._octets) > self._limit:
             raise PeerConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "field block is too large")
-        if not frame.flags & Flag.END_HEADERS:
+        if not flags & Flag.END_HEADERS:
             return None
         self.since = None
         block, self._octets = self._octets, bytearray()

@@ -8,24 +8,24 @@ whether its type belongs on a stream or on the connection (RFC 9113 sections
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import IntEnum
 from struct import Struct
-from typing import NamedTuple
 
 from ...errors import ErrorCode, PeerConnectionError
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """RFC 9113 section 3.4."""
 
-_HEADER = Struct(">HBBBL")
+HEADER = Struct(">HBBBL")
+"""Length in two parts, type, flags, stream id (RFC 9113 section 4.1)."""
+
 HEADER_SIZE = 9
 _STREAM_ID_MASK = 0x7FFFFFFF
 _UINT32 = Struct(">L")
 _GOAWAY = Struct(">LL")
 
 
-class FrameType(IntEnum):
-    """RFC 9113 section 6."""
+class FrameType:
+    """RFC 9113 section 6. Plain integers, since every frame is compared with some of them."""
 
     DATA = 0x0
     HEADERS = 0x1
@@ -49,21 +49,11 @@ class Flag:
     PRIORITY = 0x20
 
 
-class Frame(NamedTuple):
-    """One frame. ``payload`` is a view that is good until the reader goes on."""
-
-    type: int
-    flags: int
-    stream_id: int
-    payload: memoryview
+Frame = tuple[int, int, int, memoryview]
+"""Type, flags, stream id and payload. The payload is a view, good until the reader goes on."""
 
 
-_FIXED_SIZE = {
-    FrameType.PRIORITY: 5,
-    FrameType.RST_STREAM: 4,
-    FrameType.PING: 8,
-    FrameType.WINDOW_UPDATE: 4,
-}
+_FIXED_SIZE = {FrameType.RST_STREAM: 4, FrameType.PING: 8, FrameType.WINDOW_UPDATE: 4}
 _ON_CONNECTION = frozenset((FrameType.SETTINGS, FrameType.PING, FrameType.GOAWAY))
 _ON_STREAM = frozenset(
     (
@@ -106,15 +96,25 @@ class FrameReader:
             if missing:
                 return
             self._partial = bytearray()
-            yield _cut(memoryview(partial), 0, len(partial) - HEADER_SIZE)
+            yield from self._cut(memoryview(partial))
+        yield from self._cut(view)
+
+    def _cut(self, view: memoryview) -> Iterator[Frame]:
+        """Give the frames that are there whole, and keep the rest."""
         offset, end = 0, len(view)
         while end - offset >= HEADER_SIZE:
-            length = self._length(view, offset)
-            after = offset + HEADER_SIZE + length
-            if after > end:
+            high, low, kind, flags, stream_id = HEADER.unpack_from(view, offset)
+            length = high << 8 | low
+            if length > self._max_frame_size:
+                raise _too_long()
+            start = offset + HEADER_SIZE
+            if start + length > end:
                 break
-            yield _cut(view, offset, length)
-            offset = after
+            offset = start + length
+            stream_id &= _STREAM_ID_MASK  # section 4.1: the reserved bit is ignored
+            if kind > FrameType.HEADERS or not stream_id:
+                _check(kind, stream_id, length)
+            yield kind, flags, stream_id, view[start:offset]
         if offset < end:
             self._partial = bytearray(view[offset:])
 
@@ -128,28 +128,26 @@ class FrameReader:
     def _missing(self, partial: bytearray) -> int:
         if len(partial) < HEADER_SIZE:
             return HEADER_SIZE - len(partial)
-        return HEADER_SIZE + self._length(partial, 0) - len(partial)
-
-    def _length(self, buffer: bytearray | memoryview, offset: int) -> int:
-        length = (buffer[offset] << 16) | (buffer[offset + 1] << 8) | buffer[offset + 2]
+        length = int.from_bytes(partial[:3], "big")
         if length > self._max_frame_size:
-            # Section 4.2.
-            raise PeerConnectionError(ErrorCode.FRAME_SIZE_ERROR, "frame exceeds the maximum size")
-        return length
+            raise _too_long()
+        return HEADER_SIZE + length - len(partial)
 
 
-def _cut(view: memoryview, offset: int, length: int) -> Frame:
-    _, _, kind, flags, stream_id = _HEADER.unpack_from(view, offset)
-    stream_id &= _STREAM_ID_MASK  # section 4.1: the reserved bit is ignored
-    start = offset + HEADER_SIZE
+def _too_long() -> PeerConnectionError:
+    # Section 4.2.
+    return PeerConnectionError(ErrorCode.FRAME_SIZE_ERROR, "frame exceeds the maximum size")
+
+
+def _check(kind: int, stream_id: int, length: int) -> None:
+    """Raise PeerConnectionError for a frame in the wrong place or of the wrong size."""
     if kind in _ON_STREAM:
         if not stream_id:
             raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "frame needs a stream")
     elif stream_id and kind in _ON_CONNECTION:
         raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "frame is not for a stream")
-    if length != _FIXED_SIZE.get(kind, length) and kind != FrameType.PRIORITY:
+    if length != _FIXED_SIZE.get(kind, length):
         raise PeerConnectionError(ErrorCode.FRAME_SIZE_ERROR, "frame has the wrong size")
-    return Frame(kind, flags, stream_id, view[start : start + length])
 
 
 def strip_padding(flags: int, payload: memoryview) -> memoryview:
@@ -165,7 +163,7 @@ def strip_padding(flags: int, payload: memoryview) -> memoryview:
 
 def frame_header(length: int, kind: int, flags: int, stream_id: int) -> bytes:
     """The 9 octets in front of a payload (RFC 9113 section 4.1)."""
-    return _HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream_id)
+    return HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream_id)
 
 
 def rst_stream(stream_id: int, error_code: int) -> bytes:
@@ -203,9 +201,10 @@ SETTINGS_ACK = frame_header(0, FrameType.SETTINGS, Flag.ACK, 0)
 def header_block(stream_id: int, block: bytes, max_frame_size: int, end_stream: bool) -> bytes:
     """A field block as HEADERS and as many CONTINUATION frames as it takes (section 4.3)."""
     flags = Flag.END_STREAM if end_stream else 0
-    if len(block) <= max_frame_size:
+    size = len(block)
+    if size <= max_frame_size:
         flags |= Flag.END_HEADERS
-        return frame_header(len(block), FrameType.HEADERS, flags, stream_id) + block
+        return HEADER.pack(size >> 8, size & 0xFF, FrameType.HEADERS, flags, stream_id) + block
     pieces = []
     kind = FrameType.HEADERS
     for start in range(0, len(block), max_frame_size):

@@ -88,8 +88,8 @@ class H2Stream(Stream):
 
     __slots__ = ("_machine",)
 
-    def __init__(self, stream_id: int, receive_window: int, send_window: int) -> None:
-        super().__init__(stream_id, receive_window, send_window)
+    def __init__(self, stream_id: int, send_window: int) -> None:
+        super().__init__(stream_id, send_window)
         self._machine = H2StreamStateMachine(stream_id)
 
     def receive_headers(self, end_stream: bool) -> None:

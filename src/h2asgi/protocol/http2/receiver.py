@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 
 from ...config import HTTP2Config
 from ...errors import ErrorCode, PeerConnectionError, PeerStreamError
-from .. import headers
 from ..events import (
     DataReceived,
     Event,
@@ -17,13 +16,14 @@ from ..events import (
     RequestRejected,
     StreamReset,
 )
+from ..headers import RequestError, RequestHead
 from . import frames
-from .codec import Codec
 from .field_block import FieldBlock, check_dependency
 from .frames import Flag, Frame, FrameReader, FrameType
 from .goaway import MAX_STREAM_ID, SHUTDOWN_PING, Goaway
 from .peer_settings import DEFAULT_WINDOW
-from .receive_window import ConnectionWindow
+from .receive_window import ConnectionWindow, ReceiveWindow
+from .sections import RequestSections
 from .sender import Sender
 from .stream import Stream, StreamTable
 
@@ -39,14 +39,14 @@ class Receiver:
     def __init__(
         self,
         config: HTTP2Config,
-        codec: Codec,
+        sections: RequestSections,
         stream_type: type[Stream],
         streams: StreamTable,
         sender: Sender,
         goaway: Goaway,
     ) -> None:
         self._config = config
-        self._codec = codec
+        self._sections = sections
         self._stream_type = stream_type
         self._streams = streams
         self._sender = sender
@@ -75,38 +75,40 @@ class Receiver:
 
     def receive(self, frame: Frame, now: float) -> None:
         """Act on one frame."""
+        kind, flags, stream_id, payload = frame
         self._now = now
-        kind = frame.type
         if self._block.since is not None and kind != FrameType.CONTINUATION:
             # Section 6.10: nothing comes between the frames of a field block.
             raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "frame inside a field block")
         if not self.settings_received and kind != FrameType.SETTINGS:
             # Section 3.4.
             raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "first frame is not SETTINGS")
-        receive = _RECEIVE.get(kind)
-        if receive is not None:  # section 5.5: frames of unknown types are ignored
-            receive(self, frame)
+        if kind < len(_RECEIVE):  # section 5.5: frames of unknown types are ignored
+            _RECEIVE[kind](self, flags, stream_id, payload)
 
-    def _receive_data_frame(self, frame: Frame) -> None:
-        size = len(frame.payload)
+    def _receive_data_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
+        size = len(payload)
         self._window.receive(size)
-        payload = frames.strip_padding(frame.flags, frame.payload)
-        stream = self._streams.open.get(frame.stream_id)
-        if stream is None:
+        payload = frames.strip_padding(flags, payload)
+        stream = self._streams.open.get(stream_id)
+        if stream is None or stream.window is None:
             # Dropped, but it has used the connection window (section 5.1).
             self._window.acknowledge(size)
             self._give_connection_credit()
-            self._streams.check_late_frame(frame.stream_id)
+            if stream is None:
+                self._streams.check_late_frame(stream_id)
+            else:
+                # Section 5.1, "half-closed (remote)".
+                self._fail(stream, ErrorCode.STREAM_CLOSED, "DATA after END_STREAM")
         elif not stream.window.receive(size):
             # Section 6.9.1.
             self._fail(stream, ErrorCode.FLOW_CONTROL_ERROR, "DATA exceeds the stream window")
         elif stream.request_ended:
-            # Section 5.1, "half-closed (remote)".
             self._fail(stream, ErrorCode.STREAM_CLOSED, "DATA after END_STREAM")
         else:
             if size != len(payload):
                 self.acknowledge(stream, size - len(payload))  # nobody consumes padding
-            self._receive_body(stream, payload, bool(frame.flags & Flag.END_STREAM))
+            self._receive_body(stream, payload, bool(flags & Flag.END_STREAM))
             # The window grows as unread octets arrive; their reader may never come.
             self._give_connection_credit()
 
@@ -123,41 +125,41 @@ class Receiver:
         if end_stream:
             self.events.append(RequestEnded(stream.stream_id))
 
-    def _receive_headers_frame(self, frame: Frame) -> None:
-        block = self._block.begin(frame, self._now)
+    def _receive_headers_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
+        block = self._block.begin(flags, stream_id, payload, self._now)
         if block is not None:
-            self._receive_block(frame.stream_id, block)
+            self._receive_block(stream_id, bytes(block))
 
-    def _receive_continuation_frame(self, frame: Frame) -> None:
-        block = self._block.go_on(frame)
+    def _receive_continuation_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
+        block = self._block.go_on(flags, stream_id, payload)
         if block is not None:
-            self._receive_block(frame.stream_id, block)
+            self._receive_block(stream_id, bytes(block))
 
-    def _receive_block(self, stream_id: int, block: bytearray | memoryview) -> None:
+    def _receive_block(self, stream_id: int, block: bytes) -> None:
         # It is decoded first, whatever becomes of the stream.
         end_stream = self._block.end_stream
-        stream = self._streams.open.get(stream_id)
-        if stream is not None:
-            fields = self._codec.decode_trailers(block)
-            try:
-                self._receive_trailers(stream, fields, end_stream)
-            except PeerStreamError as error:
-                self._fail(stream, error.error_code, error.reason)
-            return
-        fields = self._codec.decode_request(block, end_stream)
-        if stream_id <= self._streams.highest:
-            self._streams.check_late_frame(stream_id)
-            return
-        self._streams.take_id(stream_id)
+        streams = self._streams
+        stream = streams.open.get(stream_id)
         try:
-            self._receive_request(stream_id, fields, end_stream)
+            if stream is not None:
+                self._receive_trailers(stream, self._sections.trailers(block), end_stream)
+                return
+            head = self._sections.request(block, end_stream)
+            if stream_id <= streams.highest:
+                streams.check_late_frame(stream_id)
+                return
+            streams.take_id(stream_id)
+            self._receive_request(stream_id, head, end_stream)
         except PeerStreamError as error:
-            self._streams.refuse(stream_id)
+            if stream is not None:
+                self._fail(stream, error.error_code, error.reason)
+                return
+            streams.refuse(stream_id)
             self._sender.answer(frames.rst_stream(stream_id, error.error_code))
-        if self._codec.spent:
-            self._goaway.begin(self._now)
 
-    def _receive_request(self, stream_id: int, fields: Headers | None, end_stream: bool) -> None:
+    def _receive_request(
+        self, stream_id: int, head: RequestHead | RequestError, end_stream: bool
+    ) -> None:
         self._sender.check_answers()
         if stream_id > self._goaway.last_stream_id:
             # Section 6.8: the client has our GOAWAY on its way and will try elsewhere.
@@ -165,45 +167,43 @@ class Receiver:
         if len(self._streams.open) >= self._config.max_concurrent_streams:
             # Section 5.1.2; the client may try again.
             raise PeerStreamError(ErrorCode.REFUSED_STREAM, "too many streams")
-        if fields is None:
-            # Section 8.1.1, found by the codec.
-            raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, "malformed request")
-        try:
-            head = headers.http2_request(fields, self._config.max_header_list_size)
-        except headers.RequestError as error:
-            if error.status == 400:
+        if isinstance(head, RequestError):
+            if head.status == 400:
                 # Section 8.1.1: malformed.
-                raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, error.reason) from None
+                raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, head.reason)
             self._open(stream_id, end_stream)
-            method, target = headers.http2_request_line(fields)
-            version, status, reason = HTTP_VERSION, error.status, error.reason
-            self.events.append(RequestRejected(stream_id, version, method, target, status, reason))
+            self.events.append(
+                RequestRejected(
+                    stream_id, HTTP_VERSION, head.method, head.target, head.status, head.reason
+                )
+            )
             return
         if end_stream and head.content_length:
             raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, "body differs from content-length")
         self._open(stream_id, end_stream).body_left = head.content_length
-        expect_continue = head.expect_continue and not end_stream
         self.events.append(
             RequestReceived(
                 stream_id,
                 HTTP_VERSION,
                 head.method,
                 head.target,
-                head.headers,
+                head.headers.copy(),
                 end_stream,
-                expect_continue,
+                head.expect_continue and not end_stream,
             )
         )
 
     def _open(self, stream_id: int, end_stream: bool) -> Stream:
-        stream = self._stream_type(
-            stream_id, self._config.stream_window, self._sender.initial_window
-        )
+        stream = self._stream_type(stream_id, self._sender.initial_window)
+        if not end_stream:
+            stream.window = ReceiveWindow(self._config.stream_window)
         stream.receive_headers(end_stream)
         self._streams.open[stream_id] = stream
         return stream
 
-    def _receive_trailers(self, stream: Stream, fields: Headers | None, end_stream: bool) -> None:
+    def _receive_trailers(
+        self, stream: Stream, trailers: Headers | RequestError, end_stream: bool
+    ) -> None:
         if stream.request_ended:
             # Section 5.1, "half-closed (remote)".
             raise PeerStreamError(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
@@ -212,69 +212,64 @@ class Receiver:
             raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, "trailers without END_STREAM")
         if stream.body_left:
             raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, "body differs from content-length")
-        if fields is None:
-            raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, "malformed trailers")
-        try:
-            trailers = headers.http2_trailers(fields)
-        except headers.RequestError as error:
-            raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, error.reason) from None
+        if isinstance(trailers, RequestError):
+            raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, trailers.reason)
         stream.receive_headers(end_stream)
         self.events.append(RequestEnded(stream.stream_id, trailers))
 
-    def _receive_priority_frame(self, frame: Frame) -> None:
+    def _receive_priority_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
         # Section 5.3.2: deprecated, so only its form is looked at.
-        if len(frame.payload) == 5:
-            check_dependency(frame.stream_id, frame.payload)
+        if len(payload) == 5:
+            check_dependency(stream_id, payload)
             return
         # Section 6.3: the one wrong size that is a stream error.
-        stream = self._streams.open.get(frame.stream_id)
+        stream = self._streams.open.get(stream_id)
         if stream is not None:
             self._fail(stream, ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has the wrong size")
-        elif frame.stream_id > self._streams.highest:
+        elif stream_id > self._streams.highest:
             # An idle stream cannot be reset (section 6.4).
             raise PeerConnectionError(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has the wrong size")
 
-    def _receive_rst_stream_frame(self, frame: Frame) -> None:
-        stream = self._streams.not_idle(frame.stream_id)
+    def _receive_rst_stream_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
+        stream = self._streams.not_idle(stream_id)
         if stream is None:
             return
         self.close(stream, by_us=False)
-        error_code = int.from_bytes(frame.payload, "big")
+        error_code = int.from_bytes(payload, "big")
         self.report_reset(stream, error_code, "reset by the peer", remote=True)
 
-    def _receive_settings_frame(self, frame: Frame) -> None:
-        payload = frame.payload
-        if (frame.flags & Flag.ACK and payload) or len(payload) % 6:
+    def _receive_settings_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
+        if (flags & Flag.ACK and payload) or len(payload) % 6:
             # Section 6.5.
             raise PeerConnectionError(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS has the wrong size")
-        if frame.flags & Flag.ACK:
+        if flags & Flag.ACK:
             return
         self.settings_received = True
         self._sender.apply_settings(payload)
 
-    def _receive_push_promise_frame(self, frame: Frame) -> None:
+    def _receive_push_promise_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
         # Section 8.4: a client cannot push.
         raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE from a client")
 
-    def _receive_ping_frame(self, frame: Frame) -> None:
-        payload = bytes(frame.payload)
-        if not frame.flags & Flag.ACK:
-            self._sender.answer(frames.ping(payload, ack=True))
-        elif payload != SHUTDOWN_PING:
-            self.events.append(PingAcknowledged(payload))
+    def _receive_ping_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
+        octets = bytes(payload)
+        if not flags & Flag.ACK:
+            self._sender.answer(frames.ping(octets, ack=True))
+        elif octets != SHUTDOWN_PING:
+            self.events.append(PingAcknowledged(octets))
         else:
             self._goaway.ping_acknowledged()
 
-    def _receive_goaway_frame(self, frame: Frame) -> None:
-        if len(frame.payload) < 8:
+    def _receive_goaway_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
+        if len(payload) < 8:
             raise PeerConnectionError(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY has the wrong size")
         # Section 6.8: what is in flight finishes, then the connection ends.
         self._goaway.peer_is_leaving = True
 
-    def _receive_window_update_frame(self, frame: Frame) -> None:
-        increment = int.from_bytes(frame.payload, "big") & MAX_STREAM_ID
-        stream = self._streams.not_idle(frame.stream_id) if frame.stream_id else None
-        if not frame.stream_id:
+    def _receive_window_update_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
+        increment = int.from_bytes(payload, "big") & MAX_STREAM_ID
+        stream = self._streams.not_idle(stream_id) if stream_id else None
+        if not stream_id:
             self._sender.open_connection_window(increment)
         elif stream is not None:
             try:
@@ -286,12 +281,13 @@ class Receiver:
 
     def acknowledge(self, stream: Stream, size: int) -> None:
         """Count octets as consumed, and give the credit back that is due."""
-        stream.window.acknowledge(size)
         self._window.acknowledge(size)
-        if not stream.request_ended:
-            increment = stream.window.credit()
-            if increment:
-                self._sender.write(frames.window_update(stream.stream_id, increment))
+        if stream.window is not None:
+            stream.window.acknowledge(size)
+            if not stream.request_ended:
+                increment = stream.window.credit()
+                if increment:
+                    self._sender.write(frames.window_update(stream.stream_id, increment))
         self._give_connection_credit()
 
     def _give_connection_credit(self) -> None:
@@ -313,22 +309,24 @@ class Receiver:
         """Forget a stream, with what it has unread and unsent."""
         self._streams.close(stream, by_us=by_us)
         self._sender.note_end(stream)
-        stream.outgoing.clear()
-        if stream.window.unread:
+        if stream.outgoing is not None:
+            stream.outgoing.clear()
+        if stream.window is not None and stream.window.unread:
             # What nobody will read must not hold the siblings' credit.
             self._window.acknowledge(stream.window.unread)
             self._give_connection_credit()
 
 
-_RECEIVE: dict[int, Callable[[Receiver, Frame], None]] = {
-    FrameType.DATA: Receiver._receive_data_frame,
-    FrameType.HEADERS: Receiver._receive_headers_frame,
-    FrameType.PRIORITY: Receiver._receive_priority_frame,
-    FrameType.RST_STREAM: Receiver._receive_rst_stream_frame,
-    FrameType.SETTINGS: Receiver._receive_settings_frame,
-    FrameType.PUSH_PROMISE: Receiver._receive_push_promise_frame,
-    FrameType.PING: Receiver._receive_ping_frame,
-    FrameType.GOAWAY: Receiver._receive_goaway_frame,
-    FrameType.WINDOW_UPDATE: Receiver._receive_window_update_frame,
-    FrameType.CONTINUATION: Receiver._receive_continuation_frame,
-}
+# By type, from DATA to CONTINUATION.
+_RECEIVE: tuple[Callable[[Receiver, int, int, memoryview], None], ...] = (
+    Receiver._receive_data_frame,
+    Receiver._receive_headers_frame,
+    Receiver._receive_priority_frame,
+    Receiver._receive_rst_stream_frame,
+    Receiver._receive_settings_frame,
+    Receiver._receive_push_promise_frame,
+    Receiver._receive_ping_frame,
+    Receiver._receive_goaway_frame,
+    Receiver._receive_window_update_frame,
+    Receiver._receive_continuation_frame,
+)

@@ -20,7 +20,6 @@ class Outgoing:
         "_above_high_water",
         "_offset",
         "_pieces",
-        "ended",
         "queued",
         "scheduled",
         "trailers",
@@ -31,7 +30,6 @@ class Outgoing:
         self._offset = 0  # into the first piece, so that large pieces are never copied whole
         self._above_high_water = False
         self.queued = 0
-        self.ended = False
         self.trailers: Headers | None = None
         self.scheduled = False
 
@@ -73,7 +71,6 @@ class Outgoing:
         self._pieces.clear()
         self._offset = 0
         self.queued = 0
-        self.ended = False
         self.trailers = None
 
 

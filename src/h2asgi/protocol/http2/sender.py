@@ -5,8 +5,7 @@ from __future__ import annotations
 from ...errors import ErrorCode, PeerConnectionError, PeerStreamError
 from ..events import Headers
 from . import frames
-from .codec import Codec
-from .frames import Flag, FrameType
+from .frames import FrameType
 from .peer_settings import (
     DEFAULT_WINDOW,
     HEADER_TABLE_SIZE,
@@ -16,11 +15,16 @@ from .peer_settings import (
     SMALLEST_FRAME_SIZE,
     peer_settings,
 )
-from .send_queue import SendQueue
+from .sections import ResponseSections
+from .send_queue import Outgoing, SendQueue
 from .stream import Stream, StreamTable
 
 MAX_DATA_FRAME = 16_384
 """Octets in one DATA frame even where the peer allows more: how long one stream holds the line."""
+
+MAX_UNQUEUED = 32 * 1024
+"""Octets of body, between two calls of ``take``, that are written without having been in the queue.
+Small answers need no turns when nobody else waits; past this a queue forms, with its order."""
 
 MAX_WAITING_ANSWERS = 1000
 MAX_WAITING_ANSWER_OCTETS = 64 * 1024
@@ -31,11 +35,12 @@ honest peer has a handful under way; past either bound the connection ends."""
 class Sender:
     """Owns what is to be written and in which order. Ends of responses are left in ``ended``."""
 
-    def __init__(self, codec: Codec, streams: StreamTable) -> None:
-        self._codec = codec
+    def __init__(self, sections: ResponseSections, streams: StreamTable) -> None:
+        self._sections = sections
         self._streams = streams
         self._queue = SendQueue()
         self._output: list[bytes] = []
+        self._unqueued = 0
         self._answers = 0
         self._answer_octets = 0
         self._window = DEFAULT_WINDOW  # the connection's
@@ -74,7 +79,7 @@ class Sender:
             elif code == MAX_FRAME_SIZE:
                 self._max_frame_size = value
             elif code == HEADER_TABLE_SIZE:
-                self._codec.resize_encoder_table(value)
+                self._sections.resize_table(value)
         self.answer(frames.SETTINGS_ACK)
         for stream in self._streams.open.values():
             self.wake(stream)
@@ -112,32 +117,50 @@ class Sender:
     def send_informational(self, stream: Stream, status: int, fields: Headers) -> None:
         """Queue a 1xx section."""
         stream.send_informational()
-        self._write_fields(stream, [(b":status", b"%d" % status), *fields], end_stream=False)
+        self._write_block(stream, self._sections.response(status, fields), end_stream=False)
 
     def send_headers(self, stream: Stream, status: int, fields: Headers, end_stream: bool) -> None:
         """Queue the final header section."""
         stream.send_headers(end_stream)
-        self._write_fields(stream, [(b":status", b"%d" % status), *fields], end_stream)
+        self._write_block(stream, self._sections.response(status, fields), end_stream)
 
     def send_data(self, stream: Stream, data: bytes, end_stream: bool) -> int:
         """Queue body octets; returns how many wait."""
+        stream.response_ended = end_stream
         outgoing = stream.outgoing
+        if outgoing is None:
+            size = len(data)
+            if (
+                not self._queue
+                and size <= stream.send_window
+                and size <= self._window
+                and size <= MAX_UNQUEUED - self._unqueued
+                and size <= SMALLEST_FRAME_SIZE
+            ):
+                if size or end_stream:
+                    self._unqueued += size
+                    self._write_data(stream, data, size, end_stream)
+                return 0
+            outgoing = stream.outgoing = Outgoing()
         if data:
             outgoing.append(data)
-        outgoing.ended = end_stream
         self.wake(stream)
         return outgoing.queued
 
     def send_trailers(self, stream: Stream, trailers: Headers) -> None:
         """Queue the trailer section behind what is queued."""
+        stream.response_ended = True
+        if stream.outgoing is None:
+            stream.outgoing = Outgoing()
         stream.outgoing.trailers = trailers
-        stream.outgoing.ended = True
         self.wake(stream)
 
     def wake(self, stream: Stream) -> None:
         """Put the stream into the round if its own window lets it send something."""
         outgoing = stream.outgoing
-        if (outgoing.queued and stream.send_window > 0) or (outgoing.ended and not outgoing.queued):
+        if outgoing is None:
+            return
+        if stream.send_window > 0 if outgoing.queued else stream.response_ended:
             self._queue.schedule(stream.stream_id, outgoing)
 
     def pump(self, limit: int) -> None:
@@ -158,7 +181,7 @@ class Sender:
             return b""
         data = output[0] if len(output) == 1 else b"".join(output)
         output.clear()
-        self._answers = self._answer_octets = 0
+        self._answers = self._answer_octets = self._unqueued = 0
         return data
 
     def _take_turn(self, stream_id: int) -> int:
@@ -168,7 +191,7 @@ class Sender:
         gets less than the limit of ``pump`` knows that nothing is left to send.
         """
         stream = self._streams.open.get(stream_id)
-        if stream is None:
+        if stream is None or stream.outgoing is None:
             return 0  # closed while it waited
         outgoing = stream.outgoing
         outgoing.scheduled = False
@@ -180,43 +203,40 @@ class Sender:
             MAX_DATA_FRAME,
         )
         if size > 0:
-            self._write_data(stream, size)
+            data = outgoing.take(size)
+            last = stream.response_ended and not outgoing.queued and outgoing.trailers is None
+            self._write_data(stream, data, size, last)
             if outgoing.fell_to_low_water():
                 self.drained.append(stream_id)
         if outgoing.queued:
             # A closed stream window takes it out of the round until WINDOW_UPDATE.
             if stream.send_window > 0:
                 self._queue.schedule(stream_id, outgoing)
-        elif outgoing.ended and (size <= 0 or outgoing.trailers is not None):
-            self._write_end(stream)
+        elif outgoing.trailers is not None:
+            stream.send_headers(end_stream=True)
+            self._write_block(stream, self._sections.trailers(outgoing.trailers), end_stream=True)
+        elif stream.response_ended and size <= 0:
+            self._write_data(stream, b"", 0, end_stream=True)
         return max(size, 0)
 
-    def _write_data(self, stream: Stream, size: int) -> None:
-        outgoing = stream.outgoing
-        data = outgoing.take(size)
-        end_stream = outgoing.ended and not outgoing.queued and outgoing.trailers is None
+    def _write_data(self, stream: Stream, data: bytes, size: int, end_stream: bool) -> None:
         stream.send_data(end_stream)
         stream.send_window -= size
         self._window -= size
-        flags = Flag.END_STREAM if end_stream else 0
-        self._output += (frames.frame_header(size, FrameType.DATA, flags, stream.stream_id), data)
+        self._output += (
+            # A frame's header as ``frame_header`` gives it, without the call.
+            frames.HEADER.pack(
+                size >> 8, size & 0xFF, FrameType.DATA, end_stream, stream.stream_id
+            ),
+            data,
+        )
         if end_stream:
             self.ended.append(stream)
 
-    def _write_end(self, stream: Stream) -> None:
-        trailers = stream.outgoing.trailers
-        if trailers is not None:
-            stream.send_headers(end_stream=True)
-            self._write_fields(stream, trailers, end_stream=True)
-            return
-        stream.send_data(end_stream=True)
-        self.write(frames.frame_header(0, FrameType.DATA, Flag.END_STREAM, stream.stream_id))
-        self.ended.append(stream)
-
-    def _write_fields(self, stream: Stream, fields: Headers, end_stream: bool) -> None:
-        block = self._codec.encode(fields)
+    def _write_block(self, stream: Stream, block: bytes, end_stream: bool) -> None:
         stream.answered = True
-        frame_size = self._max_frame_size
-        self.write(frames.header_block(stream.stream_id, block, frame_size, end_stream))
         if end_stream:
+            stream.response_ended = True
             self.ended.append(stream)
+        frame_size = self._max_frame_size
+        self._output.append(frames.header_block(stream.stream_id, block, frame_size, end_stream))

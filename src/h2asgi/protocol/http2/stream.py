@@ -29,20 +29,22 @@ class Stream:
         "body_left",
         "outgoing",
         "request_ended",
+        "response_ended",
         "response_started",
         "send_window",
         "stream_id",
         "window",
     )
 
-    def __init__(self, stream_id: int, receive_window: int, send_window: int) -> None:
+    def __init__(self, stream_id: int, send_window: int) -> None:
         self.stream_id = stream_id
-        self.window = ReceiveWindow(receive_window)
         self.send_window = send_window
-        self.outgoing = Outgoing()
+        self.window: ReceiveWindow | None = None  # None when the request has no body
+        self.outgoing: Outgoing | None = None  # None as long as nothing had to wait
         self.body_left: int | None = None  # octets that content-length still promises
         self.request_ended = False  # END_STREAM has come in
         self.response_started = False  # the final header section has gone out
+        self.response_ended = False  # its last octet, or the trailers, are written or queued
         self.answered = False  # whether any field section was written
 
     def receive_headers(self, end_stream: bool) -> None:

@@ -30,12 +30,13 @@ ARROWS = {
     },
     "listener": {"sockets"},
     "connection": {
-        *{"errors", "exchanges", "protocol", "protocol.engines", "protocol.http2", "tcp"},
+        *{"errors", "exchanges", "limits", "protocol", "protocol.engines", "protocol.http2"},
+        *{"tcp"},
     },
     "exchanges": {"asgi", "config", "errors", "protocol", "trace"},
     "protocol.engines": {"config", "errors", "protocol.http1", "protocol.http2"},
     "protocol.http1": {"config", "errors", "protocol"},
-    "protocol.http2": {"config", "errors", "protocol"},
+    "protocol.http2": {"config", "errors", "limits", "protocol"},
     "protocol": {"errors"},  # the seam: events, engine, headers
     "asgi": {"errors"},
     "banner": {"_version", "config", "protocol.engines"},
@@ -49,6 +50,7 @@ ARROWS = {
     "lifespan": {"errors"},
     "config": set(),
     "errors": set(),
+    "limits": set(),
     "tcp": set(),
     "trace": set(),
     "_version": set(),

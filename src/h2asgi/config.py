@@ -161,6 +161,10 @@ class HTTP2Config:
         "What the connection window may grow to, so that unread streams do not starve the others.",
         minimum=MIN_WINDOW, maximum=MAX_WINDOW,
     )  # fmt: skip
+    window_growth: bool = option(
+        True, "http2-window-growth", "Protocols",
+        "Let windows grow, as measured by PING, until they hold back no peer that is read from.",
+    )  # fmt: skip
     max_frame_size: int = option(
         16 * KIB, "http2-max-frame-size", "Protocols",
         "Largest frame payload to accept, in octets.",

@@ -26,6 +26,7 @@ from typing import cast
 
 from .errors import ErrorCode
 from .exchanges import ApplicationState, Endpoints, Exchanges
+from .limits import UNREAD_BODIES, Budget
 from .protocol.engine import Engine
 from .protocol.engines import http1_engine, http2_engine
 from .protocol.events import ConnectionTerminated
@@ -59,6 +60,7 @@ class ServerState(ApplicationState):
     """What the connections of one server share."""
 
     connections: set[Connection] = field(default_factory=set)
+    unread_bodies: Budget = field(default_factory=lambda: Budget(UNREAD_BODIES))
     read_buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BUFFER_SIZE)))
 
 
@@ -169,6 +171,8 @@ class Connection(asyncio.BufferedProtocol):
             self._timer.cancel()
         if self._exchanges is not None:
             self._exchanges.disconnect_all()
+        if self._engine is not None:
+            self._engine.receive_eof(self._loop.time())  # what is unread leaves its budget
         self._state.connections.discard(self)
         self._tell_server()
 
@@ -254,7 +258,8 @@ class Connection(asyncio.BufferedProtocol):
     def _start_http2(self) -> None:
         config = self._state.config
         engine = http2_engine(config.http2)
-        self._start(engine(config.http2, config.timeouts, self._loop.time()))
+        budget = self._state.unread_bodies
+        self._start(engine(config.http2, config.timeouts, self._loop.time(), budget))
 
     def _take_events(self) -> None:
         assert self._engine is not None

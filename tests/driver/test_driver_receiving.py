@@ -318,3 +318,28 @@ def test_ping_acknowledgement_is_taken(driver):
     peer = driver.http2()
     peer.send(b"\x00\x00\x08\x06\x01" + bytes(12))
     assert not peer.transport.is_closing()
+
+
+@pytest.mark.parametrize("how", ["lost", "closed by the client", "shut down"])
+def test_what_a_connection_leaves_unread_leaves_the_budget(driver, how):
+    driver.serve(silent)
+    peer = driver.http2()
+    upload(peer, 4 * len(FRAME))
+    assert driver.state.unread_bodies.used == 4 * len(FRAME)
+    if how == "lost":
+        peer.transport.lose()
+    elif how == "closed by the client":
+        peer.end()
+    else:
+        peer.connection.abort_streams()
+        driver.loop.settle()
+        peer.transport.lose()
+    driver.loop.settle()
+    assert driver.state.unread_bodies.used == 0
+
+
+def test_connections_share_the_budget(driver):
+    driver.serve(silent)
+    for _ in range(2):
+        upload(driver.http2(), len(FRAME))
+    assert driver.state.unread_bodies.used == 2 * len(FRAME)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from h2asgi.config import HTTP2Config, Timeouts
+from h2asgi.limits import Budget
 from h2asgi.protocol.engine import Engine
 from h2asgi.protocol.engines import ENGINES
 
@@ -27,8 +28,10 @@ def factory(name: str) -> EngineFactory:
             pytest.fail(f"{error}, and H2ASGI_REQUIRE_NATIVE is set")
         pytest.skip(str(error))
 
-    def make(timeouts: Timeouts | None = None, **config: Any) -> Engine:
-        return engine_type(HTTP2Config(**config), timeouts or Timeouts(), 0.0)
+    def make(
+        timeouts: Timeouts | None = None, unread_bodies: Budget | None = None, **config: Any
+    ) -> Engine:
+        return engine_type(HTTP2Config(**config), timeouts or Timeouts(), 0.0, unread_bodies)
 
     return make
 

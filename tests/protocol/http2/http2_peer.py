@@ -15,6 +15,7 @@ from hpack import Decoder, Encoder
 
 from h2asgi.config import Timeouts
 from h2asgi.errors import ErrorCode
+from h2asgi.limits import Budget
 from h2asgi.protocol.engine import Engine
 from h2asgi.protocol.events import (
     ConnectionTerminated,
@@ -55,7 +56,9 @@ POST: Fields = [(b":method", b"POST"), *GET[1:]]
 class EngineFactory(Protocol):
     """An engine at time 0 with the default settings but for those named."""
 
-    def __call__(self, timeouts: Timeouts | None = None, **config: Any) -> Engine: ...
+    def __call__(
+        self, timeouts: Timeouts | None = None, unread_bodies: Budget | None = None, **config: Any
+    ) -> Engine: ...
 
 
 # What the peer writes.

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from ...config import HTTP2Config, Timeouts
 from ...errors import ErrorCode, PeerConnectionError
+from ...limits import UNREAD_BODIES, Budget
 from ..events import ConnectionTerminated, Event, Headers, SendQueueDrained
 from . import frames
 from .codec import Codec
@@ -30,14 +31,23 @@ from .stream import Stream, StreamTable
 
 
 class HTTP2Engine:
-    """See ``protocol.engine.Engine`` for the rules of use."""
+    """See ``protocol.engine.Engine`` for the rules of use.
+
+    ``unread_bodies`` counts the octets of all connections; one that is alone has its own.
+    """
 
     name: ClassVar[str]
     http_version: ClassVar[str] = "2"
     codec_type: ClassVar[type[Codec]]
     stream_type: ClassVar[type[Stream]]
 
-    def __init__(self, config: HTTP2Config, timeouts: Timeouts, now: float) -> None:
+    def __init__(
+        self,
+        config: HTTP2Config,
+        timeouts: Timeouts,
+        now: float,
+        unread_bodies: Budget | None = None,
+    ) -> None:
         self._config = config
         self._timeouts = timeouts
         self._codec = self.codec_type(config.max_header_list_size)
@@ -52,6 +62,7 @@ class HTTP2Engine:
             self._streams,
             self._sender,
             self._goaway,
+            unread_bodies or Budget(UNREAD_BODIES),
         )
         self._now = now
         self._preface_deadline = now + timeouts.first_bytes
@@ -95,6 +106,7 @@ class HTTP2Engine:
         for stream in list(self._streams.open.values()):
             self._receiver.close(stream, by_us=False)
             self._receiver.report_reset(stream, ErrorCode.CANCEL, "connection closed", remote=True)
+        self._receiver.forget_unread()
         self._end(ErrorCode.NO_ERROR, "closed by the peer", unread_input=False)
 
     def take_events(self) -> list[Event]:
@@ -134,7 +146,7 @@ class HTTP2Engine:
         """See ``Engine``. Stream and connection are credited, each in its own time."""
         stream = self._live(stream_id)
         if stream is not None:
-            self._receiver.acknowledge(stream, size)
+            self._receiver.take(stream, size)
 
     def reset_stream(self, stream_id: int, error_code: int) -> None:
         """See ``Engine``."""

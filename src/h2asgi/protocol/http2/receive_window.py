@@ -9,10 +9,15 @@ that a WINDOW_UPDATE gives back. Credit therefore always means "was consumed".
 from __future__ import annotations
 
 from ...errors import ErrorCode, PeerConnectionError
+from ...limits import Budget
+from .window_growth import WindowGrowth
 
 
 class ReceiveWindow:
-    """The window of one stream, of a fixed size."""
+    """The window of one stream. It changes its size only with credit, which is to be earned.
+
+    So a stream that nobody reads keeps the size that it began with.
+    """
 
     __slots__ = ("available", "size", "unread")
 
@@ -31,47 +36,60 @@ class ReceiveWindow:
         """Count ``size`` octets as consumed."""
         self.unread -= size
 
-    def credit(self) -> int:
-        """The increment to send now, or 0.
+    @property
+    def due(self) -> int:
+        """Octets consumed and not yet credited."""
+        return self.size - self.available - self.unread
+
+    def credit(self, target: int) -> int:
+        """The increment to send now, or 0; ``target`` is the size from then on.
 
         Half a window is the threshold: crediting only exhausted windows can
         deadlock with a peer that waits for a whole message's worth, crediting
         every read costs a frame each.
         """
-        due = self.size - self.available - self.unread
-        if due * 2 < self.size:
+        held = self.available + self.unread
+        if (self.size - held) * 2 < self.size:
             return 0
-        self.available += due
-        return due
+        self.size = target
+        if held >= target:  # it shrinks
+            return 0
+        self.available += target - held
+        return target - held
 
 
 class ConnectionWindow:
-    """The window of the connection, which grows with what is unread.
+    """The window of the connection, which also grows with what is unread.
 
     Streams that nobody reads must not starve their siblings, so beyond what is
     unread there is always at least one stream window of credit, up to
-    ``maximum``. When the unread octets go, so does the growth.
+    ``maximum`` and as long as the budget for what is unread lasts. When the
+    unread octets go, so does this growth.
     """
 
-    __slots__ = ("_initial", "_maximum", "_stream_window", "available", "unread")
+    __slots__ = ("_budget", "_growth", "_maximum", "available", "unread")
 
-    def __init__(self, initial: int, stream_window: int, maximum: int) -> None:
-        self._initial = initial
-        self._stream_window = stream_window
+    def __init__(self, growth: WindowGrowth, maximum: int, budget: Budget) -> None:
+        self._growth = growth
         self._maximum = maximum
+        self._budget = budget
         self.unread = 0
         self.available = self.size
 
     @property
     def size(self) -> int:
         """What the peer may send and what is unread, together, at the present target."""
-        wanted = self.unread + self._stream_window + self._stream_window // 2
-        return max(self._initial, min(self._maximum, wanted))
+        size = self._growth.connection_window
+        if self._budget.exhausted:
+            return size
+        stream_window = self._growth.first_stream_window
+        return max(size, min(self._maximum, self.unread + stream_window + stream_window // 2))
 
     def receive(self, size: int) -> None:
         """Count a DATA frame; raises PeerConnectionError when it exceeds the window."""
         self.available -= size
         self.unread += size
+        self._budget.consume(size)
         if self.available < 0:
             # Section 6.9.1.
             raise PeerConnectionError(
@@ -81,6 +99,7 @@ class ConnectionWindow:
     def acknowledge(self, size: int) -> None:
         """Count ``size`` octets as consumed or dropped."""
         self.unread -= size
+        self._budget.replenish(size)
 
     def credit(self) -> int:
         """The increment to send now, or 0.
@@ -89,10 +108,9 @@ class ConnectionWindow:
         less than a stream window left.
         """
         size = self.size
+        stream_window = self._growth.first_stream_window
         due = size - self.available - self.unread
-        if due * 2 < size and (
-            self.available >= self._stream_window or due * 2 < self._stream_window
-        ):
+        if due * 2 < size and (self.available >= stream_window or due * 2 < stream_window):
             return 0
         if due <= 0:
             return 0

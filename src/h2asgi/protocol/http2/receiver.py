@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from ...config import HTTP2Config
 from ...errors import ErrorCode, PeerConnectionError, PeerStreamError
+from ...limits import Budget
 from ..events import (
     DataReceived,
     Event,
@@ -26,6 +27,7 @@ from .receive_window import ConnectionWindow, ReceiveWindow
 from .sections import RequestSections
 from .sender import Sender
 from .stream import Stream, StreamTable
+from .window_growth import MEASURING_PING, WindowGrowth
 
 HTTP_VERSION = "2"
 
@@ -44,6 +46,7 @@ class Receiver:
         streams: StreamTable,
         sender: Sender,
         goaway: Goaway,
+        budget: Budget,
     ) -> None:
         self._config = config
         self._sections = sections
@@ -54,9 +57,8 @@ class Receiver:
         self._now = 0.0
         self._reader = FrameReader(config.max_frame_size)
         self._block = FieldBlock(config.max_header_list_size)
-        self._window = ConnectionWindow(
-            config.connection_window, config.stream_window, config.max_connection_window
-        )
+        self._growth = WindowGrowth(config, budget)
+        self._window = ConnectionWindow(self._growth, config.max_connection_window, budget)
         self.settings_received = False
         self.events: list[Event] = []
         # SETTINGS do not raise the connection window (RFC 9113 section 6.9.2).
@@ -108,6 +110,9 @@ class Receiver:
         else:
             if size != len(payload):
                 self.acknowledge(stream, size - len(payload))  # nobody consumes padding
+            growth = self._growth
+            if growth.taken >= growth.enough and growth.begin(stream.window.due, self._now):
+                self._sender.write(frames.ping(MEASURING_PING, ack=False))
             self._receive_body(stream, payload, bool(flags & Flag.END_STREAM))
             # The window grows as unread octets arrive; their reader may never come.
             self._give_connection_credit()
@@ -255,10 +260,12 @@ class Receiver:
         octets = bytes(payload)
         if not flags & Flag.ACK:
             self._sender.answer(frames.ping(octets, ack=True))
-        elif octets != SHUTDOWN_PING:
-            self.events.append(PingAcknowledged(octets))
-        else:
+        elif octets == MEASURING_PING:
+            self._growth.ping_acknowledged(self._now)
+        elif octets == SHUTDOWN_PING:
             self._goaway.ping_acknowledged()
+        else:
+            self.events.append(PingAcknowledged(octets))
 
     def _receive_goaway_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
         if len(payload) < 8:
@@ -279,13 +286,18 @@ class Receiver:
 
     # Credit, and the end of streams.
 
+    def take(self, stream: Stream, size: int) -> None:
+        """Count octets that the application took."""
+        self._growth.taken += size
+        self.acknowledge(stream, size)
+
     def acknowledge(self, stream: Stream, size: int) -> None:
         """Count octets as consumed, and give the credit back that is due."""
         self._window.acknowledge(size)
         if stream.window is not None:
             stream.window.acknowledge(size)
             if not stream.request_ended:
-                increment = stream.window.credit()
+                increment = stream.window.credit(self._growth.stream_window)
                 if increment:
                     self._sender.write(frames.window_update(stream.stream_id, increment))
         self._give_connection_credit()
@@ -294,6 +306,10 @@ class Receiver:
         increment = self._window.credit()
         if increment:
             self._sender.write(frames.window_update(0, increment))
+
+    def forget_unread(self) -> None:
+        """Give back to the budget what no stream has: a frame that broke the connection."""
+        self._window.acknowledge(self._window.unread)
 
     def _fail(self, stream: Stream, error_code: ErrorCode, reason: str) -> None:
         """A stream error: the peer broke a rule (section 5.4.2)."""

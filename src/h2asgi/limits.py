@@ -8,21 +8,16 @@ first: what 16 connections with the largest windows hold, or a thousand with one
 
 
 class Budget:
-    """An amount that is used by many and counted in one place; it tells, it does not forbid."""
+    """An amount that is used by many and counted in one place; it tells, it does not forbid.
+
+    Who holds something adds it to ``used``, and takes it away again.
+    """
 
     __slots__ = ("limit", "used")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
-
-    def consume(self, amount: int) -> None:
-        """Count what somebody holds from now on."""
-        self.used += amount
-
-    def replenish(self, amount: int) -> None:
-        """Count what somebody holds no longer."""
-        self.used -= amount
 
     @property
     def exhausted(self) -> bool:

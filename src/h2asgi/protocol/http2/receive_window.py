@@ -41,8 +41,8 @@ class ReceiveWindow:
         """Octets consumed and not yet credited."""
         return self.size - self.available - self.unread
 
-    def credit(self, target: int) -> int:
-        """The increment to send now, or 0; ``target`` is the size from then on.
+    def credit(self, growth: WindowGrowth) -> int:
+        """The increment to send now, or 0. The size is what ``growth`` says from then on.
 
         Half a window is the threshold: crediting only exhausted windows can
         deadlock with a peer that waits for a whole message's worth, crediting
@@ -51,11 +51,11 @@ class ReceiveWindow:
         held = self.available + self.unread
         if (self.size - held) * 2 < self.size:
             return 0
-        self.size = target
-        if held >= target:  # it shrinks
+        self.size = growth.stream_window
+        if held >= self.size:  # it shrinks
             return 0
-        self.available += target - held
-        return target - held
+        self.available = self.size - self.unread
+        return self.size - held
 
 
 class ConnectionWindow:
@@ -89,7 +89,7 @@ class ConnectionWindow:
         """Count a DATA frame; raises PeerConnectionError when it exceeds the window."""
         self.available -= size
         self.unread += size
-        self._budget.consume(size)
+        self._budget.used += size
         if self.available < 0:
             # Section 6.9.1.
             raise PeerConnectionError(
@@ -99,7 +99,7 @@ class ConnectionWindow:
     def acknowledge(self, size: int) -> None:
         """Count ``size`` octets as consumed or dropped."""
         self.unread -= size
-        self._budget.replenish(size)
+        self._budget.used -= size
 
     def credit(self) -> int:
         """The increment to send now, or 0.
@@ -107,8 +107,11 @@ class ConnectionWindow:
         From half a window on, or from half a stream window when the peer has
         less than a stream window left.
         """
-        size = self.size
         stream_window = self._growth.first_stream_window
+        half = self._growth.half_connection_window
+        if self.available >= stream_window and self.available + self.unread > half:
+            return 0  # as most times; what follows says so too, and takes longer
+        size = self.size
         due = size - self.available - self.unread
         if due * 2 < size and (self.available >= stream_window or due * 2 < stream_window):
             return 0

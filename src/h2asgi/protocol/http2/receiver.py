@@ -297,7 +297,7 @@ class Receiver:
         if stream.window is not None:
             stream.window.acknowledge(size)
             if not stream.request_ended:
-                increment = stream.window.credit(self._growth.stream_window)
+                increment = stream.window.credit(self._growth)
                 if increment:
                     self._sender.write(frames.window_update(stream.stream_id, increment))
         self._give_connection_credit()

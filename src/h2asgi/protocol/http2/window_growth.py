@@ -54,6 +54,7 @@ class WindowGrowth:
         "enough",
         "first_connection_window",
         "first_stream_window",
+        "half_connection_window",
         "taken",
     )
 
@@ -64,6 +65,8 @@ class WindowGrowth:
             max(config.stream_window, config.max_connection_window // 2),
             max(config.connection_window, config.max_connection_window),
         )
+        self.half_connection_window = config.connection_window // 2
+        """Half of the connection's window without a look at the budget."""
         self._budget = budget
         self.taken = 0
         """Octets that the application took since the last measurement began or ended."""
@@ -125,6 +128,7 @@ class WindowGrowth:
     def _grow(self) -> None:
         self._stream_window = min(self._stream_window * 2, self._largest[0])
         self._connection_window = min(self._connection_window * 2, self._largest[1])
+        self.half_connection_window = self._connection_window // 2
 
     @property
     def _grown(self) -> tuple[int, int]:

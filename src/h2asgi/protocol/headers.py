@@ -13,9 +13,9 @@ well-formed request that is not served.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NoReturn
 
 from ..errors import H2ASGIError
@@ -63,7 +63,7 @@ class RequestError(H2ASGIError):
         self.target = b""
 
 
-@dataclass(slots=True)
+@dataclasses.dataclass(slots=True)
 class RequestHead:
     """A request head that keeps the rules; fields as in ``events.RequestReceived``."""
 
@@ -73,35 +73,24 @@ class RequestHead:
     content_length: int | None
     expect_continue: bool
     chunked: bool = False
+    list_size: int = dataclasses.field(default=0, compare=False)
+    """As SETTINGS_MAX_HEADER_LIST_SIZE counts (RFC 9113 section 6.5.2); 0 on HTTP/1.1."""
 
 
 def http2_request(fields: Headers, max_header_list_size: int) -> RequestHead:
     """Check and normalise the decoded fields of an HTTP/2 request (RFC 9113 section 8.3)."""
     pseudo: dict[bytes, bytes] = {}
-    section = _FieldSection()
-    regular = section.headers
-    size = 32 * len(fields)
-    for field in fields:
-        name, value = field
-        size += len(name) + len(value)
-        if name in _REQUEST_PSEUDO_FIELDS:
-            # Section 8.3: pseudo-header fields come first, and each once.
-            if regular or section.special:
-                _malformed("pseudo-header field after a regular field")
-            if name in pseudo:
-                _malformed("repeated pseudo-header field")
-            pseudo[name] = value
-        elif not _lower_token(name):
-            _malformed("unknown pseudo-header field" if name[:1] == b":" else "illegal field name")
-        elif _illegal_value(value):
-            _malformed("illegal field value")
-        elif name not in _SPECIAL_FIELDS:
-            regular.append(field)
-        elif name in CONNECTION_FIELDS or (name == b"te" and value.lower() != b"trailers"):
-            # Section 8.2.2.
-            _malformed("connection-specific field")
-        else:
-            section.add_special(name, value)
+    for name, value in fields:
+        if name[:1] != b":":
+            break
+        if name in pseudo:
+            _malformed("repeated pseudo-header field")
+        pseudo[name] = value
+    if not pseudo.keys() <= _REQUEST_PSEUDO_FIELDS:
+        _malformed("unknown pseudo-header field")
+    # Section 8.3: they come first; among the others their colon is an illegal character.
+    regular = fields[len(pseudo) :]
+    section = _http2_section(regular)
     if section.host == b"":
         _malformed("empty host")
     method, target = _http2_request_line(pseudo)
@@ -111,10 +100,32 @@ def http2_request(fields: Headers, max_header_list_size: int) -> RequestHead:
         _malformed("missing or illegal authority")
     if section.host is not None and section.host.lower() != authority.lower():
         _malformed("host differs from :authority")
+    size = sum([32 + len(name) + len(value) for name, value in fields])
     if size > max_header_list_size:
         # Section 6.5.2, SETTINGS_MAX_HEADER_LIST_SIZE.
         raise RequestError(431, "request header fields are too large")
-    return section.finish(method, target, authority)
+    head = section.finish(method, target, authority)
+    head.list_size = size
+    return head
+
+
+def _http2_section(fields: Headers) -> _FieldSection:
+    """Check the regular fields, which mostly are none that mean something here."""
+    names = _check_fields(fields)
+    section = _FieldSection()
+    if _SPECIAL_FIELDS.isdisjoint(names):
+        section.headers = fields
+        return section
+    for field in fields:
+        name, value = field
+        if name not in _SPECIAL_FIELDS:
+            section.headers.append(field)
+        elif name in CONNECTION_FIELDS or (name == b"te" and value.lower() != b"trailers"):
+            # Section 8.2.2.
+            _malformed("connection-specific field")
+        else:
+            section.add_special(name, value)
+    return section
 
 
 def http2_request_line(fields: Headers) -> tuple[str, bytes]:
@@ -129,7 +140,7 @@ _REQUEST_PSEUDO_FIELDS = frozenset((b":method", b":scheme", b":authority", b":pa
 
 def _http2_request_line(pseudo: dict[bytes, bytes]) -> tuple[str, bytes]:
     method = pseudo.get(b":method", b"")
-    if not _token(method):
+    if method != b"GET" and not _token(method):
         _malformed("missing or illegal :method")
     name = method.decode("ascii").upper()
     if name == "CONNECT":
@@ -188,14 +199,18 @@ def _illegal_value(value: bytes) -> bool:
     return 0 in value.translate(_VALUE_OCTETS) or value.strip() != value
 
 
-def _check_fields(fields: Headers) -> None:
-    """Check names and values all at once: two patterns a field cost more than all the rest."""
+def _check_fields(fields: Headers) -> list[bytes]:
+    """Check names and values all at once: two patterns a field cost more than all the rest.
+
+    Gives the names.
+    """
     names = [name for name, _ in fields]
     if b"" in names or 0 in b"".join(names).translate(_LOWER_TOKEN_OCTETS):
         _malformed("illegal field name")
     values = [value for _, value in fields]
     if 0 in b"".join(values).translate(_VALUE_OCTETS) or [v.strip() for v in values] != values:
         _malformed("illegal field value")
+    return names
 
 
 def _http1_target(method: bytes, target: bytes, host: bytes | None) -> tuple[bytes, bytes | None]:
@@ -253,7 +268,7 @@ def http2_trailers(fields: Headers) -> Headers:
 class _FieldSection:
     """The regular fields of one request while they are read."""
 
-    __slots__ = ("content_length", "cookies", "expect_continue", "headers", "host", "special")
+    __slots__ = ("content_length", "cookies", "expect_continue", "headers", "host")
 
     def __init__(self) -> None:
         self.headers: Headers = []
@@ -261,10 +276,8 @@ class _FieldSection:
         self.cookies: list[bytes] = []
         self.content_length: int | None = None
         self.expect_continue = False
-        self.special = False
 
     def add_special(self, name: bytes, value: bytes) -> None:
-        self.special = True
         if name == b"cookie":
             self.cookies.append(value)
             return

@@ -10,8 +10,6 @@ forget everything when it changes (RFC 7541 section 2.3.2).
 
 from __future__ import annotations
 
-from itertools import chain
-
 from ..events import Headers
 from ..headers import RequestError, RequestHead, http2_request, http2_request_line, http2_trailers
 from .codec import Codec
@@ -59,7 +57,7 @@ class RequestSections:
             if error.status != 400:
                 error.method, error.target = http2_request_line(fields)
             return error
-        if not changed and sum(map(len, chain.from_iterable(fields))) <= MAX_REMEMBERED_OCTETS:
+        if not changed and head.list_size <= MAX_REMEMBERED_OCTETS:
             if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered.clear()
             self._remembered[block] = head
@@ -102,7 +100,7 @@ class ResponseSections:
         block = self._codec.encode([(b":status", b"%d" % status), *fields])
         if len(block) > MAX_REMEMBERED_BLOCK or changes_table(block):
             self._remembered.clear()
-        elif sum(map(len, chain.from_iterable(fields))) <= MAX_REMEMBERED_OCTETS:
+        elif sum([len(name) + len(value) for name, value in fields]) <= MAX_REMEMBERED_OCTETS:
             if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered.clear()
             self._remembered[key] = block

@@ -40,13 +40,23 @@ class Outgoing:
         if self.queued > SEND_HIGH_WATER:
             self._above_high_water = True
 
-    def take(self, size: int) -> bytes:
-        """Remove ``size`` octets from the front; ``size`` must not exceed ``queued``."""
+    def take(self, size: int) -> bytes | memoryview:
+        """Remove ``size`` octets from the front; ``size`` must not exceed ``queued``.
+
+        A view where that saves copying: of ``bytes``, so it stays good.
+        """
         pieces = self._pieces
         self.queued -= size
         first = pieces[0]
-        if not self._offset and len(first) == size:
-            return pieces.popleft()
+        start = self._offset
+        left = len(first) - start
+        if size < left:
+            self._offset = start + size
+            return memoryview(first)[start : start + size]
+        if size == left:
+            self._offset = 0
+            del pieces[0]
+            return memoryview(first)[start:] if start else first
         taken: list[bytes | memoryview] = []
         while size:
             first = pieces[0]

@@ -19,8 +19,8 @@ from .sections import ResponseSections
 from .send_queue import Outgoing, SendQueue
 from .stream import Stream, StreamTable
 
-MAX_DATA_FRAME = 16_384
-"""Octets in one DATA frame even where the peer allows more: how long one stream holds the line."""
+MAX_DATA_FRAME = SMALLEST_FRAME_SIZE
+"""Octets in one DATA frame, which every peer takes. More would be a longer turn for one stream."""
 
 MAX_UNQUEUED = 32 * 1024
 """Octets of body, between two calls of ``take``, that are written without having been in the queue.
@@ -39,7 +39,7 @@ class Sender:
         self._sections = sections
         self._streams = streams
         self._queue = SendQueue()
-        self._output: list[bytes] = []
+        self._output: list[bytes | memoryview] = []
         self._unqueued = 0
         self._answers = 0
         self._answer_octets = 0
@@ -135,7 +135,7 @@ class Sender:
                 and size <= stream.send_window
                 and size <= self._window
                 and size <= MAX_UNQUEUED - self._unqueued
-                and size <= SMALLEST_FRAME_SIZE
+                and size <= MAX_DATA_FRAME
             ):
                 if size or end_stream:
                     self._unqueued += size
@@ -179,7 +179,7 @@ class Sender:
         output = self._output
         if not output:
             return b""
-        data = output[0] if len(output) == 1 else b"".join(output)
+        data = b"".join(output)
         output.clear()
         self._answers = self._answer_octets = self._unqueued = 0
         return data
@@ -195,13 +195,7 @@ class Sender:
             return 0  # closed while it waited
         outgoing = stream.outgoing
         outgoing.scheduled = False
-        size = min(
-            outgoing.queued,
-            stream.send_window,
-            self._window,
-            self._max_frame_size,
-            MAX_DATA_FRAME,
-        )
+        size = min(outgoing.queued, stream.send_window, self._window, MAX_DATA_FRAME)
         if size > 0:
             data = outgoing.take(size)
             last = stream.response_ended and not outgoing.queued and outgoing.trailers is None
@@ -219,7 +213,9 @@ class Sender:
             self._write_data(stream, b"", 0, end_stream=True)
         return max(size, 0)
 
-    def _write_data(self, stream: Stream, data: bytes, size: int, end_stream: bool) -> None:
+    def _write_data(
+        self, stream: Stream, data: bytes | memoryview, size: int, end_stream: bool
+    ) -> None:
         stream.send_data(end_stream)
         stream.send_window -= size
         self._window -= size

@@ -79,16 +79,10 @@ class RequestHead:
 
 def http2_request(fields: Headers, max_header_list_size: int) -> RequestHead:
     """Check and normalise the decoded fields of an HTTP/2 request (RFC 9113 section 8.3)."""
-    pseudo: dict[bytes, bytes] = {}
-    for name, value in fields:
-        if name[:1] != b":":
-            break
-        if name in pseudo:
-            _malformed("repeated pseudo-header field")
-        pseudo[name] = value
-    if not pseudo.keys() <= _REQUEST_PSEUDO_FIELDS:
-        _malformed("unknown pseudo-header field")
     # Section 8.3: they come first; among the others their colon is an illegal character.
+    pseudo = dict(fields[: len(_REQUEST_PSEUDO_FIELDS)])
+    if pseudo.keys() != _REQUEST_PSEUDO_FIELDS:
+        pseudo = _pseudo_fields(fields)
     regular = fields[len(pseudo) :]
     section = _http2_section(regular)
     if section.host == b"":
@@ -107,6 +101,20 @@ def http2_request(fields: Headers, max_header_list_size: int) -> RequestHead:
     head = section.finish(method, target, authority)
     head.list_size = size
     return head
+
+
+def _pseudo_fields(fields: Headers) -> dict[bytes, bytes]:
+    """The pseudo-header fields of a request that does not have just the usual four."""
+    pseudo: dict[bytes, bytes] = {}
+    for name, value in fields:
+        if name[:1] != b":":
+            break
+        if name in pseudo:
+            _malformed("repeated pseudo-header field")
+        pseudo[name] = value
+    if not pseudo.keys() <= _REQUEST_PSEUDO_FIELDS:
+        _malformed("unknown pseudo-header field")
+    return pseudo
 
 
 def _http2_section(fields: Headers) -> _FieldSection:

@@ -131,18 +131,20 @@ class Receiver:
             self.events.append(RequestEnded(stream.stream_id))
 
     def _receive_headers_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
+        if flags & ~Flag.END_STREAM == Flag.END_HEADERS:  # the whole block and nothing else, mostly
+            self._receive_block(stream_id, bytes(payload), flags != Flag.END_HEADERS)
+            return
         block = self._block.begin(flags, stream_id, payload, self._now)
         if block is not None:
-            self._receive_block(stream_id, bytes(block))
+            self._receive_block(stream_id, bytes(block), self._block.end_stream)
 
     def _receive_continuation_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
         block = self._block.go_on(flags, stream_id, payload)
         if block is not None:
-            self._receive_block(stream_id, bytes(block))
+            self._receive_block(stream_id, bytes(block), self._block.end_stream)
 
-    def _receive_block(self, stream_id: int, block: bytes) -> None:
+    def _receive_block(self, stream_id: int, block: bytes, end_stream: bool) -> None:
         # It is decoded first, whatever becomes of the stream.
-        end_stream = self._block.end_stream
         streams = self._streams
         stream = streams.open.get(stream_id)
         try:

@@ -125,24 +125,26 @@ def changes_table(block: bytes) -> bool:
     position, end = 0, len(block)
     while position < end:
         octet = block[position]
+        position += 1
         if octet >= 0x80:  # section 6.1, indexed field
-            position = _after_integer(block, position, 0x7F)
+            if octet == 0xFF:
+                position = _after_integer(block, position)
         elif octet >= 0x20:  # section 6.2.1, incremental indexing; 6.3, size update
             return True
         else:  # sections 6.2.2 and 6.2.3, without indexing and never indexed
-            position = _after_integer(block, position, 0x0F)
-            if not octet & 0x0F:
+            index = octet & 0x0F
+            if index == 0x0F:
+                position = _after_integer(block, position)
+            elif index == 0:
                 position = _after_string(block, position)
             position = _after_string(block, position)
     return False
 
 
-def _after_integer(block: bytes, position: int, prefix: int) -> int:
-    """Section 5.1: a prefix of ones goes on until an octet without its highest bit."""
-    if block[position] & prefix == prefix:
+def _after_integer(block: bytes, position: int) -> int:
+    """Section 5.1: behind its prefix, an integer ends with an octet below 128."""
+    while block[position] & 0x80:
         position += 1
-        while block[position] & 0x80:
-            position += 1
     return position + 1
 
 

@@ -242,6 +242,10 @@ class Config:
         "auto", "lifespan", "Application",
         "Whether to run the application's lifespan; auto goes on when it has none.",
     )  # fmt: skip
+    gc_tuning: bool = option(
+        True, "gc-tuning", "Application",
+        "Make garbage collection rare, and leave out what lives when the application has started.",
+    )  # fmt: skip
     loop: Literal["auto", "asyncio", "uvloop"] = option(
         "auto", "loop", "Protocols", "Event loop; auto takes uvloop when it is installed."
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import ssl
 import sys
@@ -308,10 +307,10 @@ def _run(config: Config) -> None:
     with contextlib.closing(loop), logs.access_log(config.log) as trace:
         server = Server(config.app, config, trace=trace)
         server.prepare()
-        process.run(loop, _serve_until_signalled(server))
+        process.run(loop, _serve_until_signalled(server, gc_tuning=config.gc_tuning))
 
 
-async def _serve_until_signalled(server: Server) -> None:
+async def _serve_until_signalled(server: Server, *, gc_tuning: bool) -> None:
     with process.StopSignals() as signals:
         stopped = asyncio.ensure_future(signals.received.wait())
         starting = asyncio.ensure_future(server.__aenter__())
@@ -323,8 +322,7 @@ async def _serve_until_signalled(server: Server) -> None:
             if starting.cancelled():
                 return
         await starting
-        gc.collect()
-        gc.freeze()
-        await stopped
+        with process.rare_collections() if gc_tuning else contextlib.nullcontext():
+            await stopped
         logger.info("stopping")
         await server.__aexit__(None, None, None)

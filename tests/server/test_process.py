@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import re
 import resource
@@ -26,7 +27,7 @@ from h2asgi import process
 from h2asgi.errors import ConfigurationError
 
 APPLICATIONS = '''
-import asyncio, threading, time
+import asyncio, gc, threading, time
 
 
 def note(text):
@@ -82,6 +83,17 @@ async def never_starting(scope, receive, send):
 async def failing(scope, receive, send):
     await receive()
     await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+
+async def telling_of_the_collector(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return await lifespan(receive, send)
+    await respond(send, b"%d %d" % (gc.get_threshold()[0], gc.get_freeze_count() > 1000))
+
+
+async def disabling_the_collector(scope, receive, send):
+    gc.set_threshold(0)
+    await telling_of_the_collector(scope, receive, send)
 
 
 async def without_lifespan(scope, receive, send):
@@ -231,6 +243,30 @@ def test_a_signal_ends_a_startup_that_takes_for_ever(start: Start, number):
     code, _, errors = command.end()
     assert code == 0
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("app", "option", "answer"),
+    [
+        ("telling_of_the_collector", "--gc-tuning", f"{process.COLLECTION_THRESHOLD} 1"),
+        ("telling_of_the_collector", "--no-gc-tuning", f"{gc.get_threshold()[0]} 0"),
+        ("disabling_the_collector", "--gc-tuning", "0 1"),
+    ],
+)
+def test_garbage_collection_is_tuned_unless_it_is_to_be_left_alone(
+    start: Start, app, option, answer
+):
+    port = start(app, option).port()
+    assert httpx.get(f"http://localhost:{port}", trust_env=False).text == answer
+
+
+def test_garbage_collection_is_as_before_in_the_end():
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    with process.rare_collections():
+        assert gc.get_threshold()[0] == process.COLLECTION_THRESHOLD
+        assert gc.get_freeze_count() > frozen
+    assert gc.get_threshold() == before
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_failed_startup_exits_with_3(start: Start):

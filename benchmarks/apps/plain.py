@@ -1,0 +1,59 @@
+"""The ASGI application that every server serves, without a framework."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+HELLO = b"Hello, world!"
+PIECE = bytes(64 * 1024)  # what file responses of frameworks send at a time
+PLAIN = [(b"content-type", b"text/plain")]
+HELLO_HEADERS = [*PLAIN, (b"content-length", b"%d" % len(HELLO))]
+
+
+async def app(scope: Message, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        await lifespan(receive, send)
+        return
+    path = scope["path"]
+    if path == "/":
+        await send({"type": "http.response.start", "status": 200, "headers": HELLO_HEADERS})
+        await send({"type": "http.response.body", "body": HELLO})
+    elif path == "/post":
+        await post(receive, send)
+    elif path == "/download":
+        await download(send, 16)
+    else:
+        await download(send, 1600)
+
+
+async def lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": message["type"] + ".complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+async def post(receive: Receive, send: Send) -> None:
+    """Read the body, of whatever size, and say in JSON how long it was."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    body = json.dumps({"received": size}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def download(send: Send, pieces: int) -> None:
+    headers = [*PLAIN, (b"content-length", b"%d" % (pieces * len(PIECE)))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    for _ in range(pieces):
+        await send({"type": "http.response.body", "body": PIECE, "more_body": True})
+    await send({"type": "http.response.body"})

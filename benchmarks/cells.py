@@ -71,7 +71,7 @@ class Throughput(Cell):
     """As many requests as the server answers; ``least`` octets are in every answer."""
 
     load: Load = ONE
-    seconds: float = 1.2
+    seconds: float = 1.1
     least: int = 13
     logged: bool = False
 
@@ -104,7 +104,7 @@ class FixedRate(Cell):
     """Latency at ``load.rate``, which must be well below what the server can do."""
 
     load: Load = ONE
-    seconds: float = 1.2
+    seconds: float = 1.1
 
     def prepare(self, target: Target) -> Plan | None:
         free = Load(self.load.connections, self.load.streams)
@@ -129,7 +129,7 @@ class FixedRate(Cell):
 class Beside(Cell):
     """Small requests, one after another, on a connection that carries a big download."""
 
-    seconds: float = 2.4
+    seconds: float = 2.2
 
     def prepare(self, target: Target) -> Plan:
         load.run(target.process.launch, Load(1, 1), 300)
@@ -161,7 +161,7 @@ class TLSHandshakes(Cell):
     """Connections per second, each with a handshake and one small request."""
 
     resume: bool = False
-    seconds: float = 1.2
+    seconds: float = 1.1
 
     def prepare(self, target: Target) -> Plan:
         Handshakes(target.process.launch.port, resume=self.resume).run(self.seconds / 5)
@@ -253,7 +253,7 @@ SHAPES = {"1x1": (1, 1), "100x10": (100, 10)}
 RATES = (1000, 8000)
 
 
-def all_cells(seconds: float = 1.2) -> list[Cell]:
+def all_cells(seconds: float = 1.1) -> list[Cell]:
     """Every cell, in the order of the report; ``seconds`` is how long one round takes."""
     cells: list[Cell] = []
     for work, (shapes, path, body, least) in _WORKS.items():

@@ -92,7 +92,7 @@ class Measurement:
             self._drop(running, f"failed: {_last_line(str(error))}")
             return
         if plan is None:
-            self._drop(running, "cannot do it")
+            self._drop(running, "too slow for this rate")
             return
         self.plans[name] = plan
         self.rounds[name] = []

@@ -175,7 +175,7 @@ def _troubles(results: Results) -> list[str]:
                 total = results.total(cell, name, "requests")
                 of = f" of {total:,.0f}" if total else ""
                 lines.append(f"- {title}: {name}: {failed:,.0f}{of} requests failed")
-    return ["## Failures", "\n".join(lines)] if lines else []
+    return ["## Failures and absences", "\n".join(lines)] if lines else []
 
 
 def _introduction(results: Results) -> str:

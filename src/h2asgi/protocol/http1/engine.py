@@ -39,9 +39,10 @@ from ..events import (
     SendQueueDrained,
     StreamReset,
 )
-from ..headers import RequestError, RequestHead
+from ..headers import RequestError
+from .heads import Head
 from .parser import RequestParser
-from .response import Response, SendQueue, informational_head, persistent
+from .response import Response, SendQueue, informational_head
 
 PIPELINE_LIMIT = 64 * 1024
 """Octets of further requests that may wait unparsed before reading stops: hundreds of
@@ -306,7 +307,7 @@ class HTTP1Engine:
             self._reject(error)
             return False
         if parsed is not None:
-            self._begin_exchange(*parsed)
+            self._begin_exchange(parsed)
             return True
         if self._eof:
             self.terminate(ErrorCode.NO_ERROR, "the client closed the connection")
@@ -314,12 +315,12 @@ class HTTP1Engine:
             self._enter(_Phase.HEAD)
         return False
 
-    def _begin_exchange(self, head: RequestHead, version: str) -> None:
+    def _begin_exchange(self, head: Head) -> None:
         self._last_stream_id += 1
         ended = not head.chunked and not head.content_length
         self._exchange = _Exchange(
             self._last_stream_id,
-            Response(head.method, version, persistent(head.headers, version)),
+            Response(head.method, head.version, head.persistent),
             request_ended=ended,
             awaiting_continue=head.expect_continue and not ended,
             outstanding=head.content_length or 0,
@@ -328,10 +329,10 @@ class HTTP1Engine:
         self._events.append(
             RequestReceived(
                 self._last_stream_id,
-                version,
+                head.version,
                 head.method,
                 head.target,
-                head.headers,
+                head.headers.copy(),
                 ended,
                 self._exchange.awaiting_continue,
             )

@@ -14,9 +14,9 @@ import h11
 from h11._receivebuffer import ReceiveBuffer  # what stands in for it is why h11 is pinned to 0.16
 
 from ..events import Headers
-from ..headers import RequestError, RequestHead
+from ..headers import RequestError
 from .engine import HTTP1Engine
-from .lines import LineBuffer, parse_head
+from .lines import LineBuffer
 from .parser import RequestParser
 
 _UNLIMITED = 2**62  # h11 has no say in sizes: the buffer has
@@ -28,32 +28,22 @@ class _Parser(RequestParser):
     _connection: h11.Connection
     _input: _Input
 
-    def _parse_head(self, octets: bytes) -> tuple[RequestHead, str]:
-        # h11 merges repeated fields and has reasons of its own for what it rejects;
-        # the lines as they came, and our rules, decide what the request is.
-        parsed = parse_head(octets)
-        self._input = _Input(octets[:-4].split(b"\r\n"), self._buffer)
+    def _begin_chunked_body(self, head: bytes) -> None:
+        self._input = _Input(head[:-4].split(b"\r\n"), self._buffer)
         self._connection = h11.Connection(h11.SERVER, _UNLIMITED)
         self._connection._receive_buffer = cast(ReceiveBuffer, self._input)
         try:
             self._connection.next_event()
         except h11.RemoteProtocolError as error:
             raise RequestError(400, "malformed request head") from error
-        return parsed
 
-    def _begin_body(self, head: RequestHead) -> None:
-        """The connection that has read the head knows what body to expect."""
-
-    def _next_piece(self) -> bytes | None:
+    def _read_chunked_body(self, pieces: list[bytes | bytearray]) -> Headers | None:
         try:
-            event = self._connection.next_event()
+            while type(event := self._connection.next_event()) is h11.Data:
+                pieces.append(event.data)
         except h11.RemoteProtocolError as error:
             raise RequestError(400, "malformed request body") from error
-        if type(event) is h11.Data:
-            return event.data
-        if type(event) is h11.EndOfMessage:
-            self._end_body(self._input.trailers)
-        return None
+        return self._input.trailers if type(event) is h11.EndOfMessage else None
 
 
 class _Input:
@@ -85,7 +75,7 @@ class _Input:
 
     def maybe_extract_at_most(self, count: int) -> bytes | None:
         """Hand out octets of the body, or of the line end behind a chunk."""
-        return self._buffer.take(count)
+        return self._buffer.take(count) or None
 
 
 class H11Engine(HTTP1Engine):

@@ -12,54 +12,57 @@ upgrade which is not taken has its body like any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import ClassVar, TypeVar
 
 import httptools
 
 from ..events import Headers
-from ..headers import RequestHead, http1_request
+from ..headers import http1_request
 from .engine import HTTP1Engine
-from .lines import LineBuffer, parse_head
+from .heads import Head
+from .lines import LineBuffer
 from .parser import RequestParser
 
 T = TypeVar("T")
 
-Body = Generator[bytes | None, None, Headers]
+Body = Generator[Iterable[bytes | bytearray] | None, None, Headers]
 """Pieces of a body, None whenever more has to arrive first, and in the end its trailers."""
 
 
 class _Parser(RequestParser):
     """``RequestParser`` on httptools."""
 
+    _body: Body
+
     def __init__(self, max_head_size: int) -> None:
         super().__init__(max_head_size)
         self._llhttp: _LLHTTP | None = None
-        self._body: Body
 
-    def _parse_head(self, octets: bytes) -> tuple[RequestHead, str]:
+    def _parse_head(self, octets: bytes) -> Head:
         if self._llhttp is None:
             self._llhttp = _LLHTTP()
         parsed = self._llhttp.parse(octets)
         if parsed is None:
             self._llhttp = None
-            return parse_head(octets)
+            return super()._parse_head(octets)
         method, target, version, fields = parsed
-        return http1_request(method, target, version, fields), version.decode("ascii")
+        request = http1_request(method, target, version, fields)
+        if request.chunked or request.content_length:
+            self._llhttp = None  # it waits for a body
+        return Head.of(request, version.decode("ascii"))
 
-    def _begin_body(self, head: RequestHead) -> None:
-        self._llhttp = None  # it waits for a body
-        if head.content_length is None:
-            self._body = _chunked_body(self._buffer)
-        else:
-            self._body = _sized_body(self._buffer, head.content_length)
+    def _begin_chunked_body(self, head: bytes) -> None:
+        self._body = _chunked_body(self._buffer)
 
-    def _next_piece(self) -> bytes | None:
+    def _read_chunked_body(self, pieces: list[bytes | bytearray]) -> Headers | None:
         try:
-            return next(self._body)
+            while (taken := next(self._body)) is not None:
+                pieces += taken
         except StopIteration as end:
-            self._end_body(end.value)
-            return None
+            trailers: Headers = end.value
+            return trailers
+        return None
 
 
 class _LLHTTP:
@@ -116,21 +119,18 @@ class _Head:
         self.complete = True
 
 
-def _sized_body(buffer: LineBuffer, remaining: int) -> Body:
-    while remaining:
-        piece = buffer.take(remaining)
-        if piece is not None:
-            remaining -= len(piece)
-        yield piece
-    return []
-
-
 def _chunked_body(buffer: LineBuffer) -> Body:
     """RFC 9112 section 7.1."""
-    while size := (yield from _arrived(buffer.take_chunk_size)):
-        yield from _sized_body(buffer, size)
+    while True:
+        yield buffer.take_plain_chunks()
+        size = yield from _arrived(buffer.take_chunk_size)
+        if not size:
+            return (yield from _arrived(buffer.take_trailers))
+        while size:
+            piece = buffer.take(size)
+            size -= len(piece)
+            yield (piece,) if piece else None
         yield from _arrived(buffer.take_chunk_end)
-    return (yield from _arrived(buffer.take_trailers))
 
 
 def _arrived(take: Callable[[], T | None]) -> Generator[None, None, T]:

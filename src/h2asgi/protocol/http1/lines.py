@@ -59,26 +59,61 @@ class LineBuffer:
     arrived, and raises ``RequestError`` as soon as it cannot become that.
     """
 
+    __slots__ = (
+        "_data",
+        "_extensions_left",
+        "_head",
+        "_in_body",
+        "_max_request_line",
+        "_max_section_size",
+        "_searched",
+        "_start",
+        "empty_line_seen",
+    )
+
     def __init__(self, max_head_size: int) -> None:
-        self._data = bytearray()
-        self._searched = 0  # octets in which the end of what is expected is not
+        # A read as it came, which may then be handed on as it is; joined with more, a bytearray.
+        self._data: bytes | bytearray = b""
+        self._start = 0  # of what is not yet parsed; of nothing when there is no data
+        self._searched = 0  # octets from there in which the end of what is expected is not
         self._max_section_size = max_head_size
-        self._max_request_line = max_head_size // MAX_REQUEST_LINE_SHARE
-        self._head = b""
+        self._max_request_line = max_request_line(max_head_size)
         self.begin_request()
 
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self._data) - self._start
 
     def begin_request(self) -> None:
         """Expect a request head; the next section is then its trailers."""
+        self._head = b""
         self._in_body = False
         self.empty_line_seen = False
         self._extensions_left = self._max_section_size
 
     def append(self, data: bytes | bytearray | memoryview) -> None:
         """Take a copy of ``data``."""
+        if not self._data:
+            self._data = bytes(data)
+            return
+        if type(self._data) is bytes:
+            self._data = bytearray(memoryview(self._data)[self._start :])
+        else:
+            del self._data[: self._start]  # which moves nothing
+        self._start = 0
         self._data += data
+
+    def peek_head(self) -> bytes | None:
+        """Show the octets up to the first empty line, unchecked; None without one."""
+        data = self._data
+        start = self._start
+        end = data.find(b"\r\n\r\n", start + self._searched - 3 if self._searched > 3 else start)
+        return None if end < 0 else bytes(data[start : end + 4])
+
+    def take_known_head(self, octets: bytes) -> None:
+        """Take a head as ``peek_head`` showed it, which was found good before."""
+        self._head = octets
+        self._in_body = True
+        self._drop(len(octets))
 
     def take_head(self) -> bytes | None:
         """Take a request head, with the empty line that ends it.
@@ -124,22 +159,22 @@ class LineBuffer:
     def take_chunk_size(self) -> int | None:
         """Take a chunk's size and extensions, with the line end."""
         data = self._data
-        match = _plain_chunk_line(data)
+        start = self._start
+        match = _plain_chunk_line(data, start)
         if match is not None:
-            size = int(match[1], 16)
-            self._drop(match.end())
-            return size
-        end = data.find(b"\r\n", max(0, self._searched - 1))
+            self._drop(match.end() - start)
+            return int(match[1], 16)
+        end = data.find(b"\r\n", start + max(0, self._searched - 1)) - start
         # Without an end the last octet may be a CR, which is no part of the line.
-        length = len(data) - 1 if end < 0 else end
+        length = len(data) - start - 1 if end < 0 else end
         limit = MAX_CHUNK_SIZE_DIGITS + self._extensions_left
         self._check_octets(min(length, limit) + 2)
         if length > limit:
             raise RequestError(431, "chunk extensions too large")
         if end < 0:
-            self._searched = len(data)
+            self._searched = len(data) - start
             return None
-        match = _chunk_line(bytes(data[:end]))
+        match = _chunk_line(bytes(data[start : start + end]))
         if match is None:
             raise RequestError(400, "malformed chunk line")
         # RFC 9112 section 7.1.1: extensions are bounded over the whole request.
@@ -151,7 +186,7 @@ class LineBuffer:
 
     def take_chunk_end(self) -> Literal[True] | None:
         """Take the line end behind a chunk."""
-        start = self._data[:2]
+        start = self._data[self._start : self._start + 2]
         if not b"\r\n".startswith(start):
             raise RequestError(400, "malformed request body")
         if len(start) < 2:
@@ -159,51 +194,69 @@ class LineBuffer:
         self._drop(2)
         return True
 
-    def take(self, count: int) -> bytes | None:
-        """Take up to ``count`` body octets, copied once."""
+    def take_plain_chunks(self) -> list[bytes | bytearray]:
+        """Take the chunks that are here whole, without extensions, in front of the last one."""
         data = self._data
-        if not data:
-            return None
+        at = self._start
+        chunks = []
+        while match := _plain_chunk_line(data, at):
+            begin = match.end()
+            end = begin + int(match[1], 16)
+            if begin == end or data[end : end + 2] != b"\r\n":
+                break
+            chunks.append(data[begin:end])
+            at = end + 2
+        if chunks:
+            self._drop(at - self._start)
+        return chunks
+
+    def take(self, count: int) -> bytes:
+        """Take up to ``count`` body octets, copied once at the most."""
         taken = self._first(count)
-        self._drop(count)
+        self._drop(len(taken))
         return taken
 
     def request_line(self) -> tuple[str, bytes, str]:
         """Make out method, target and HTTP version of a request that was rejected."""
-        text = _plain_text(self._head if self._in_body else self._data)
+        text = _plain_text(self._head if self._in_body else self._data[self._start :])
         assert text is not None
         parts = text[0].split(b" ")
         if len(parts) < 2 or not _token(parts[0]):
             return "", b"", "1.1"
         version = "1.0" if parts[2:] == [b"HTTP/1.0"] else "1.1"
-        return parts[0].decode("ascii"), parts[1], version
+        return parts[0].decode("ascii"), bytes(parts[1]), version
 
     def _first(self, count: int) -> bytes:
-        if count >= len(self._data):
-            return bytes(self._data)
-        with memoryview(self._data) as view:
-            return bytes(view[:count])
+        data = self._data
+        if type(data) is bytes:
+            return data[self._start : self._start + count]
+        with memoryview(data) as view:
+            return bytes(view[self._start : self._start + count])
 
     def _drop(self, count: int) -> None:
-        del self._data[:count]
+        self._start += count
         self._searched = 0
+        if self._start == len(self._data):
+            self._data = b""
+            self._start = 0
 
     def _take_empty_line(self) -> bool:
-        if self._data[:2] != b"\r\n":
+        if not self._data.startswith(b"\r\n", self._start):
             return False
         self._drop(2)
         return True
 
     def _take_section(self) -> bytes | None:
         data = self._data
-        if data == b"\r" and (self._in_body or not self.empty_line_seen):
-            return None  # of an empty line that is allowed here
-        end = data.find(b"\r\n\r\n", max(0, self._searched - 3))
+        start = self._start
+        if len(data) - start == 1 and data[start] == 13 and (self._in_body or not self.empty_line_seen):
+            return None  # the CR of an empty line that is allowed here
+        end = data.find(b"\r\n\r\n", start + max(0, self._searched - 3))
         if end < 0:
-            self._check_section(len(data))
-            self._searched = len(data)
+            self._check_section(len(data) - start)
+            self._searched = len(data) - start
             return None
-        size = end + 4
+        size = end + 4 - start
         if size <= self._max_section_size:
             section = self._first(size)
             if self._is_clean(section):
@@ -228,15 +281,24 @@ class LineBuffer:
         if not self._in_body:
             limit = self._max_request_line + 2
             self._check_octets(min(size, limit))
-            if size >= limit and self._data.find(b"\r\n", 0, limit) < 0:
+            start = self._start
+            if size >= limit and self._data.find(b"\r\n", start, start + limit) < 0:
                 raise RequestError(414, "request line too long")  # RFC 9112 section 3
         self._check_octets(min(size, self._max_section_size))
         if size > self._max_section_size:
             raise RequestError(431, "fields too large")  # RFC 6585 section 5
 
     def _check_octets(self, stop: int) -> None:
-        if _illegal_octet(self._data, max(0, self._searched - 1), stop):
+        data = self._data
+        if self._start:  # the pattern knows the first octet by its place
+            data = data[self._start : self._start + stop]
+        if _illegal_octet(data, max(0, self._searched - 1), stop):
             raise RequestError(400, "illegal octet")
+
+
+def max_request_line(max_head_size: int) -> int:
+    """Octets that a request line may have without its line end."""
+    return max_head_size // MAX_REQUEST_LINE_SHARE
 
 
 def parse_head(head: bytes) -> tuple[RequestHead, str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from ..events import Headers
-from ..headers import RequestError, RequestHead
-from .lines import LineBuffer
+from ..headers import RequestError
+from .heads import Head, KnownHeads
+from .lines import LineBuffer, max_request_line, parse_head
 
 
 class RequestParser(ABC):
@@ -19,6 +20,8 @@ class RequestParser(ABC):
 
     def __init__(self, max_head_size: int) -> None:
         self._buffer = LineBuffer(max_head_size)
+        self._known = KnownHeads(max_head_size, max_request_line(max_head_size))
+        self._outstanding: int | None = 0  # octets of a body of known length
         self._error: RequestError | None = None
         self.trailers: Headers | None = None
 
@@ -36,54 +39,77 @@ class RequestParser(ABC):
         """Take a copy of ``data``; nothing is parsed yet."""
         self._buffer.append(data)
 
-    def read_head(self) -> tuple[RequestHead, str] | None:
-        """Parse the next head, with its HTTP version, or return None until it is complete."""
-        octets = self._buffer.take_head()
-        if octets is None:
-            return None
+    def read_head(self) -> Head | None:
+        """Parse the next head, or return None until it is complete."""
+        buffer = self._buffer
+        octets = buffer.peek_head()
+        head = self._known.find(octets) if octets else None
+        if head is not None and octets is not None:
+            buffer.take_known_head(octets)
+        else:
+            octets = buffer.take_head()
+            if octets is None:
+                return None
+            head = self._parse_new_head(octets)
+        if head.chunked or head.content_length:
+            self.trailers = None
+            self._outstanding = head.content_length
+            if head.chunked:
+                self._begin_chunked_body(octets)
+        else:
+            buffer.begin_request()
+        return head
+
+    def _parse_new_head(self, octets: bytes) -> Head:
         try:
-            head, version = self._parse_head(octets)
+            head = self._parse_head(octets)
         except RequestError:
             self._buffer.recheck_head()
             raise
-        self.trailers = None
-        if head.chunked or head.content_length:
-            self._begin_body(head)
-        else:
-            self._buffer.begin_request()
-        return head, version
+        self._known.keep(octets, head)
+        return head
 
     def read_body(self) -> bytes:
         """Return what can be had of the body now."""
+        if self._outstanding is not None:
+            return self._read_sized_body(self._outstanding)
         if self._error is not None:
             raise self._error
-        pieces = []
+        pieces: list[bytes | bytearray] = []
         try:
-            while (piece := self._next_piece()) is not None:
-                pieces.append(piece)
+            trailers = self._read_chunked_body(pieces)
+            if trailers is not None:
+                self._end_body(trailers)
         except RequestError as error:
             if not pieces:
                 raise
             # What came before the mistake is delivered first, however it was cut into reads.
             self._error = error
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return b"".join(pieces)
 
     def request_line(self) -> tuple[str, bytes, str]:
         """Make out method, target and HTTP version of a request that was rejected."""
         return self._buffer.request_line()
 
+    def _read_sized_body(self, outstanding: int) -> bytes:
+        data = self._buffer.take(outstanding)
+        self._outstanding = outstanding - len(data)
+        if not self._outstanding:
+            self._end_body([])
+        return data
+
     def _end_body(self, trailers: Headers) -> None:
         self.trailers = trailers
         self._buffer.begin_request()
 
-    @abstractmethod
-    def _parse_head(self, octets: bytes) -> tuple[RequestHead, str]:
+    def _parse_head(self, octets: bytes) -> Head:
         """Parse a head as ``LineBuffer.take_head`` returns it; raises ``RequestError``."""
+        return Head.of(*parse_head(octets))
 
     @abstractmethod
-    def _begin_body(self, head: RequestHead) -> None:
-        """Expect the body that ``head`` declares."""
+    def _begin_chunked_body(self, head: bytes) -> None:
+        """Expect a body in chunks behind this head."""
 
     @abstractmethod
-    def _next_piece(self) -> bytes | None:
-        """Take a piece of body; None, once ``_end_body`` was called or for want of input."""
+    def _read_chunked_body(self, pieces: list[bytes | bytearray]) -> Headers | None:
+        """Append what can be had of the body now; give its trailers once it is over."""

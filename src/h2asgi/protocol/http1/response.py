@@ -6,27 +6,12 @@ from collections import deque
 from http import HTTPStatus
 
 from ..events import Headers
+from .heads import connection_options
 
 _STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii"))
     for status in HTTPStatus
 }
-
-
-def persistent(headers: Headers, http_version: str) -> bool:
-    """Say whether a request lets its connection live on (RFC 9112 section 9.3)."""
-    for name, value in headers:
-        if name == b"connection":
-            options = _connection_options(value)
-            if b"close" in options:
-                return False
-            if b"keep-alive" in options:
-                http_version = "1.1"
-    return http_version == "1.1"
-
-
-def _connection_options(value: bytes) -> list[bytes]:
-    return [option.strip(b" \t") for option in value.lower().split(b",")]
 
 
 def informational_head(status: int, headers: Headers) -> bytes:
@@ -62,7 +47,7 @@ class Response:
         for name, value in headers:
             if name == b"connection":
                 # The one option that an application may set; the rest is said below.
-                if b"close" in _connection_options(value):
+                if b"close" in connection_options(value):
                     self.persistent = False
                 continue
             if name == b"content-length":

@@ -1,0 +1,138 @@
+"""Request heads that a connection has seen: what was found good once is not parsed again.
+
+What a head says is a function of its octets, and most clients repeat themselves: all
+of the head when they poll, all but the request line when they do not. So what is
+remembered is the fields, with the head they last came in. A head is known only
+where parsing it in full would find the same; whatever is in doubt is parsed in full.
+
+Each connection remembers for itself. What it remembers may be secret (cookies,
+credentials), is gone when it is, and no client can push out or probe what another sent.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..events import Headers
+from ..headers import RequestHead
+
+MAX_KNOWN_SECTIONS = 8
+"""Field sections remembered per connection: one for each kind of request of a client."""
+
+MAX_KNOWN_OCTETS = 4 * 1024
+"""Octets of them together, and of a head that is looked up: several heads of a browser, and
+with the objects made of them not more than an idle connection costs anyway."""
+
+# A part of what is allowed, in which nothing is left to check: origin-form and HTTP/1.1.
+_plain_request_line = re.compile(
+    rb"([!#$%&'*+\-.^_`|~0-9A-Z]+) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1\r\n"
+).match
+
+
+@dataclass(slots=True)
+class Head:
+    """A ``RequestHead``, and what it says of its connection.
+
+    ``persistent`` says whether it lets the connection live on (RFC 9112 section 9.3).
+    It may be remembered: what is handed on needs a list of fields of its own.
+    """
+
+    method: str
+    target: bytes
+    version: str
+    headers: Headers
+    content_length: int | None
+    chunked: bool
+    expect_continue: bool
+    persistent: bool
+
+    @classmethod
+    def of(cls, request: RequestHead, version: str) -> Head:
+        """Add to a request what it says of its connection."""
+        return cls(
+            request.method,
+            request.target,
+            version,
+            request.headers,
+            request.content_length,
+            request.chunked,
+            request.expect_continue,
+            _persistent(request.headers, version),
+        )
+
+    def with_request_line(self, method: str, target: bytes) -> Head:
+        """Give the head that has the same fields."""
+        return Head(
+            method,
+            target,
+            self.version,
+            self.headers,
+            self.content_length,
+            self.chunked,
+            self.expect_continue,
+            self.persistent,
+        )
+
+
+def _persistent(headers: Headers, version: str) -> bool:
+    for name, value in headers:
+        if name == b"connection":
+            options = connection_options(value)
+            if b"close" in options:
+                return False
+            if b"keep-alive" in options:
+                version = "1.1"
+    return version == "1.1"
+
+
+def connection_options(value: bytes) -> list[bytes]:
+    """Split the value of a ``connection`` field (RFC 9110 section 7.6.1)."""
+    return [option.strip(b" \t") for option in value.lower().split(b",")]
+
+
+class KnownHeads:
+    """What one connection remembers. Clears itself when it is full."""
+
+    __slots__ = ("_by_fields", "_last", "_last_octets", "_max_request_line", "_max_size", "_size")
+
+    def __init__(self, max_size: int, max_request_line: int) -> None:
+        self._max_size = min(max_size, MAX_KNOWN_OCTETS)
+        self._max_request_line = max_request_line
+        self._by_fields: dict[bytes, Head] = {}
+        self._size = 0  # octets of all the keys
+        self._last_octets = b""
+        self._last: Head | None = None
+
+    def find(self, octets: bytes) -> Head | None:
+        """Give what parsing the head would give, or None where that takes parsing."""
+        if octets == self._last_octets:
+            return self._last
+        end = octets.find(b"\r\n")
+        known = self._by_fields.get(octets[end:])
+        if known is None or end > self._max_request_line or len(octets) > self._max_size:
+            return None
+        line = _plain_request_line(octets)
+        if line is None:
+            return None
+        method, target = line.groups()
+        if method == b"CONNECT":
+            return None
+        self._last_octets = octets
+        self._last = head = known.with_request_line(method.decode("ascii"), target)
+        return head
+
+    def keep(self, octets: bytes, head: Head) -> None:
+        """Remember a head that was parsed."""
+        size = len(octets)
+        # In origin-form and HTTP/1.1 all but method and target follows from the fields.
+        if size > self._max_size or _plain_request_line(octets) is None:
+            return
+        fields = octets[octets.find(b"\r\n") :]
+        self._size += len(fields)
+        if len(self._by_fields) == MAX_KNOWN_SECTIONS or self._size > MAX_KNOWN_OCTETS:
+            self._by_fields.clear()
+            self._size = len(fields)
+        self._by_fields[fields] = head
+        self._last_octets = octets
+        self._last = head

@@ -83,8 +83,11 @@ class Engine(Protocol):
     def terminate(self, error_code: int, reason: str) -> None:
         """End the connection now; ends in ``ConnectionTerminated``."""
 
-    def data_to_send(self, limit: int, now: float) -> bytes:
-        """Give about ``limit`` bytes at the most; empty when there is nothing to send now."""
+    def data_to_send(self, limit: int, now: float) -> bytes | memoryview:
+        """Give about ``limit`` bytes at the most; empty when there is nothing to send now.
+
+        What is given never changes. It is a view where a copy of a large body is saved by it.
+        """
 
     @property
     def reading_suspended(self) -> bool:

@@ -21,8 +21,7 @@ answered like any other, and is the last of its connection.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum, auto
+from enum import IntEnum
 from typing import ClassVar
 
 from ...config import HTTP1Config, Timeouts
@@ -40,9 +39,10 @@ from ..events import (
     StreamReset,
 )
 from ..headers import RequestError
+from .exchange import Exchange, WrittenHead, informational_head, last_chunk
 from .heads import Head
 from .parser import RequestParser
-from .response import Response, SendQueue, informational_head
+from .send_queue import SendQueue
 
 PIPELINE_LIMIT = 64 * 1024
 """Octets of further requests that may wait unparsed before reading stops: hundreds of
@@ -56,26 +56,16 @@ DISCARD_TIMEOUT = 1.0
 """Seconds that such a request may still take; a client that has its answer rarely goes on."""
 
 
-class _Phase(Enum):
-    NEW = auto()
-    HEAD = auto()
-    EXCHANGE = auto()
-    DISCARD = auto()
-    IDLE = auto()
-    CLOSED = auto()
+class _Phase(IntEnum):
+    NEW = 0
+    HEAD = 1
+    IDLE = 2
+    DISCARD = 3
+    EXCHANGE = 4
+    CLOSED = 5
 
 
-@dataclass(slots=True)
-class _Exchange:
-    """One request and its response."""
-
-    stream_id: int
-    response: Response
-    request_ended: bool
-    awaiting_continue: bool = False
-    outstanding: int = 0  # octets of content-length that have not arrived
-    unread: int = 0  # octets that the application has not taken
-    discarded: int = 0  # octets that came after the response
+_NEW, _HEAD, _IDLE, _DISCARD, _EXCHANGE, _CLOSED = _Phase
 
 
 class HTTP1Engine:
@@ -88,39 +78,43 @@ class HTTP1Engine:
     def __init__(self, config: HTTP1Config, timeouts: Timeouts, now: float) -> None:
         self._parser = self.parser(config.max_head_size)
         self._receive_window = config.receive_window
-        self._time_allowed = {
-            _Phase.NEW: timeouts.first_bytes,
-            _Phase.HEAD: timeouts.request_headers,
-            _Phase.IDLE: timeouts.keep_alive,
-            _Phase.DISCARD: DISCARD_TIMEOUT,
-        }
+        self._time_allowed = (  # by phase
+            timeouts.first_bytes,
+            timeouts.request_headers,
+            timeouts.keep_alive,
+            DISCARD_TIMEOUT,
+        )
         self._events: list[Event] = []
         self._queue = SendQueue()
-        self._exchange: _Exchange | None = None
+        self._last_head = WrittenHead()
+        self._exchange: Exchange | None = None
         self._last_stream_id = 0
         self._high_stream_id = 0  # whose writer waits for the queue to drain; 0 is nobody's
         self._closing = False  # the exchange in progress is the last one
         self._broken = False  # the input can no longer be parsed and is dropped
         self._last_words = ""  # why the connection ends once the queue is empty
         self._eof = False
-        self._enter(_Phase.NEW)
+        self._enter(_NEW)
         self._date(now)
 
     # Input
 
     def receive_data(self, data: bytes | bytearray | memoryview, now: float) -> None:
         """See ``Engine``; a copy of ``data`` is kept."""
-        if self._phase is _Phase.CLOSED or self._broken:
+        if self._phase is _CLOSED or self._broken:
             return
         if self._last_words:
             self._broken = True
             return
         exchange = self._exchange
-        if exchange is not None and exchange.response.ended and not exchange.request_ended:
+        if exchange is not None and exchange.ended and not exchange.request_ended:
             exchange.discarded += len(data)
-        self._parser.feed(data)
-        self._advance()
-        self._date(now)
+        self._parser.append(data)
+        # Mostly this was a head and nothing else.
+        if exchange is not None or (self._read_head() and self._parser.data):
+            self._advance()
+        if self._undated:
+            self._date(now)
 
     def receive_eof(self, now: float) -> None:
         """See ``Engine``; a half-closed client still gets the answers to what it sent."""
@@ -146,8 +140,8 @@ class HTTP1Engine:
         if exchange is None or self._broken:
             return False
         if exchange.request_ended:
-            return self._parser.buffered > PIPELINE_LIMIT
-        return not exchange.response.ended and exchange.unread >= self._receive_window
+            return len(self._parser) > PIPELINE_LIMIT
+        return not exchange.ended and exchange.unread >= self._receive_window
 
     # Output
 
@@ -155,7 +149,7 @@ class HTTP1Engine:
         """See ``Engine``; a 100 that nobody waits for is left out."""
         exchange = self._sending(stream_id)
         # RFC 9110 section 15.2: HTTP/1.0 does not know 1xx.
-        if exchange is None or exchange.response.begun or exchange.response.version == "1.0":
+        if exchange is None or exchange.begun or exchange.version == "1.0":
             return
         if status == 100:
             if not exchange.awaiting_continue:
@@ -165,27 +159,31 @@ class HTTP1Engine:
 
     def send_headers(self, stream_id: int, status: int, headers: Headers, end_stream: bool) -> None:
         """See ``Engine``; the framing of the body follows from the fields."""
-        exchange = self._sending(stream_id)
-        if exchange is None or exchange.response.begun:
+        exchange = self._exchange
+        if exchange is None or exchange.stream_id != stream_id or exchange.begun:
             return
-        response = exchange.response
-        if self._closing or exchange.awaiting_continue or (self._eof and not self._parser.buffered):
+        if self._closing or exchange.awaiting_continue or (self._eof and not self._parser.data):
             # A client that was not told to continue may send the body or not, so
             # that nobody could tell where its next request begins.
-            response.persistent = False
-        self._queue.push(response.head(status, headers, end_stream))
-        self._closing = not response.persistent
+            exchange.persistent = False
+        self._queue.push(exchange.head(status, headers, end_stream, self._last_head))
+        self._closing = not exchange.persistent
         if end_stream:
             self._end_response(exchange, [])
 
     def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> int:
         """See ``Engine``; bytes beyond what content-length declared are dropped."""
-        exchange = self._sending(stream_id)
-        if exchange is None or not exchange.response.begun:
+        exchange = self._exchange
+        if exchange is None or exchange.stream_id != stream_id:
             return 0
-        for piece in exchange.response.body(data):
-            self._queue.push(piece)
-        waiting = self._queue.size
+        if exchange.ended or not exchange.begun:
+            return 0
+        queue = self._queue
+        if exchange.chunked:
+            queue.push_chunk(data)
+        else:
+            queue.push(exchange.body(data))
+        waiting = queue.size
         if waiting > SEND_HIGH_WATER:
             self._high_stream_id = stream_id
         if end_stream:
@@ -195,10 +193,10 @@ class HTTP1Engine:
     def send_trailers(self, stream_id: int, trailers: Headers) -> None:
         """See ``Engine``; trailers are dropped where the framing has no place for them."""
         exchange = self._sending(stream_id)
-        if exchange is not None and exchange.response.begun:
+        if exchange is not None and exchange.begun:
             self._end_response(exchange, trailers)
 
-    def data_to_send(self, limit: int, now: float) -> bytes:
+    def data_to_send(self, limit: int, now: float) -> bytes | memoryview:
         """See ``Engine``; the next request may appear once a response has left."""
         data = self._queue.take(limit)
         if self._queue.size <= SEND_LOW_WATER:
@@ -207,9 +205,10 @@ class HTTP1Engine:
                 self._high_stream_id = 0
             if self._last_words and not self._queue.size:
                 self.terminate(ErrorCode.NO_ERROR, self._last_words)
-            if self._exchange is not None and self._exchange.response.ended:
+            if self._exchange is not None and self._exchange.ended:
                 self._advance()
-        self._date(now)
+        if self._undated:
+            self._date(now)
         return data
 
     # The end
@@ -225,23 +224,23 @@ class HTTP1Engine:
     def begin_shutdown(self, now: float) -> None:
         """See ``Engine``; a response under way says ``connection: close`` if it still can."""
         self._closing = True
-        if self._exchange is None or self._exchange.response.ended:
+        if self._exchange is None or self._exchange.ended:
             self._end_after_queue("shutting down")
             if not self._queue.size:
                 self.terminate(ErrorCode.NO_ERROR, "shutting down")
 
     def terminate(self, error_code: int, reason: str) -> None:
         """See ``Engine``."""
-        if self._phase is _Phase.CLOSED:
+        if self._phase is _CLOSED:
             return
         exchange = self._exchange
         incomplete = exchange is not None and not exchange.request_ended
-        unread = self._broken or incomplete or self._parser.buffered > 0
+        unread = self._broken or incomplete or bool(self._parser.data)
         # Lingering is for an answer that is to arrive. After an error the kernel's
         # RST is welcome: what was cut off must not look like a whole response.
         lingers = unread and not self._eof and error_code == ErrorCode.NO_ERROR
         self._exchange = None
-        self._enter(_Phase.CLOSED)
+        self._enter(_CLOSED)
         self._events.append(ConnectionTerminated(error_code, reason, lingers))
 
     def _end_after_queue(self, reason: str) -> None:
@@ -264,9 +263,9 @@ class HTTP1Engine:
         self._date(now)
         if self._deadline is None or now < self._deadline:
             return
-        if self._phase is _Phase.HEAD:
+        if self._phase is _HEAD:
             self._reject(RequestError(408, "request head took too long"))
-        elif self._phase is _Phase.DISCARD:
+        elif self._phase is _DISCARD:
             self.terminate(ErrorCode.NO_ERROR, "request body took too long after its response")
         else:
             self.terminate(ErrorCode.NO_ERROR, "idle for too long")
@@ -274,7 +273,7 @@ class HTTP1Engine:
     def _enter(self, phase: _Phase) -> None:
         self._phase = phase
         self._deadline: float | None = None
-        self._undated = phase in self._time_allowed
+        self._undated = phase is not _EXCHANGE and phase is not _CLOSED
 
     def _date(self, now: float) -> None:
         """Start the clock of a phase that was entered where no time was known."""
@@ -287,64 +286,64 @@ class HTTP1Engine:
     def _advance(self) -> None:
         """Turn buffered input into events as far as the exchange in progress allows."""
         # RFC 9112 section 9.6: nothing is served behind the last response.
-        progress = not self._last_words
-        while progress and self._phase is not _Phase.CLOSED:
+        while not self._last_words and self._phase is not _CLOSED:
             exchange = self._exchange
             if exchange is None:
-                progress = self._read_head()
+                if not self._read_head():
+                    return
             elif not exchange.request_ended:
-                progress = self._read_body(exchange)
+                if not self._read_body(exchange):
+                    return
+            elif exchange.ended and self._queue.size <= SEND_LOW_WATER:
+                self._exchange = None
+                self._enter(_IDLE)
+                if not (self._parser.data or self._eof):
+                    return
             else:
-                progress = exchange.response.ended and self._queue.size <= SEND_LOW_WATER
-                if progress:
-                    self._exchange = None
-                    self._enter(_Phase.IDLE)
+                return
 
     def _read_head(self) -> bool:
         try:
-            parsed = self._parser.read_head()
+            head = self._parser.read_head()
         except RequestError as error:
             self._reject(error)
             return False
-        if parsed is not None:
-            self._begin_exchange(parsed)
+        if head is not None:
+            self._begin_exchange(head)
             return True
         if self._eof:
             self.terminate(ErrorCode.NO_ERROR, "the client closed the connection")
-        elif self._phase is not _Phase.HEAD and self._parser.started:
-            self._enter(_Phase.HEAD)
+        elif self._phase is not _HEAD and self._parser.started:
+            self._enter(_HEAD)
         return False
 
     def _begin_exchange(self, head: Head) -> None:
-        self._last_stream_id += 1
-        ended = not head.chunked and not head.content_length
-        self._exchange = _Exchange(
-            self._last_stream_id,
-            Response(head.method, head.version, head.persistent),
-            request_ended=ended,
-            awaiting_continue=head.expect_continue and not ended,
-            outstanding=head.content_length or 0,
-        )
-        self._enter(_Phase.EXCHANGE)
+        self._last_stream_id = stream_id = self._last_stream_id + 1
+        method = head.method
+        version = head.version
+        self._exchange = exchange = Exchange(stream_id, method, version, head.persistent)
+        ended = True
+        if head.chunked or head.content_length:
+            exchange.request_ended = ended = False
+            exchange.awaiting_continue = head.expect_continue
+            exchange.outstanding = head.content_length or 0
+        self._phase = _EXCHANGE
+        self._deadline = None
+        self._undated = False
+        headers = head.headers.copy()  # the head may be remembered
         self._events.append(
             RequestReceived(
-                self._last_stream_id,
-                head.version,
-                head.method,
-                head.target,
-                head.headers.copy(),
-                ended,
-                self._exchange.awaiting_continue,
+                stream_id, version, method, head.target, headers, ended, exchange.awaiting_continue
             )
         )
 
-    def _read_body(self, exchange: _Exchange) -> bool:
+    def _read_body(self, exchange: Exchange) -> bool:
         try:
             data = self._parser.read_body()
         except RequestError as error:
             self._break_body(exchange, error)
             return False
-        wanted = not exchange.response.ended
+        wanted = not exchange.ended
         if data:
             exchange.awaiting_continue = False
             exchange.outstanding -= len(data)
@@ -360,13 +359,13 @@ class HTTP1Engine:
             return False
         return True
 
-    def _await_body(self, exchange: _Exchange) -> None:
+    def _await_body(self, exchange: Exchange) -> None:
         """The body is not complete, and nothing more of it is here."""
-        if exchange.response.ended:
+        if exchange.ended:
             if self._eof or exchange.discarded > DISCARD_LIMIT:
                 self.terminate(ErrorCode.NO_ERROR, "request body abandoned")
-            elif self._phase is _Phase.EXCHANGE and self._queue.size <= SEND_LOW_WATER:
-                self._enter(_Phase.DISCARD)
+            elif self._phase is _EXCHANGE and self._queue.size <= SEND_LOW_WATER:
+                self._enter(_DISCARD)
         elif self._eof:
             # RFC 9112 section 8: the request is incomplete, whatever came of it.
             reason = "the connection ended within a request body"
@@ -374,15 +373,15 @@ class HTTP1Engine:
             self._events.append(StreamReset(exchange.stream_id, code, reason, remote=True))
             self.terminate(code, reason)
 
-    def _break_body(self, exchange: _Exchange, error: RequestError) -> None:
+    def _break_body(self, exchange: Exchange, error: RequestError) -> None:
         """The framing of the body is broken: nothing behind it can be trusted."""
         self._broken = True
-        if exchange.response.ended:
+        if exchange.ended:
             self.terminate(ErrorCode.NO_ERROR, error.reason)
             return
         code = ErrorCode.PROTOCOL_ERROR
         self._events.append(StreamReset(exchange.stream_id, code, error.reason, remote=False))
-        if exchange.response.begun:
+        if exchange.begun:
             self.terminate(code, error.reason)
         else:
             self._reject(error)
@@ -392,33 +391,42 @@ class HTTP1Engine:
         self._broken = self._closing = True
         method, target, version = self._parser.request_line()
         self._last_stream_id += 1
-        self._exchange = _Exchange(
-            self._last_stream_id, Response(method, version, False), request_ended=True
-        )
-        self._enter(_Phase.EXCHANGE)
+        self._exchange = Exchange(self._last_stream_id, method, version, False)
+        self._enter(_EXCHANGE)
         self._events.append(
             RequestRejected(
                 self._last_stream_id, version, method, target, error.status, error.reason
             )
         )
 
-    def _sending(self, stream_id: int) -> _Exchange | None:
+    def _sending(self, stream_id: int) -> Exchange | None:
         """Return the exchange if this is its id and its response may go on."""
         exchange = self._exchange
-        if exchange is None or exchange.stream_id != stream_id or exchange.response.ended:
+        if exchange is None or exchange.stream_id != stream_id or exchange.ended:
             return None
         return exchange
 
-    def _end_response(self, exchange: _Exchange, trailers: Headers) -> None:
-        if not exchange.response.complete:
+    def _end_response(self, exchange: Exchange, trailers: Headers) -> None:
+        if exchange.remaining:
             # RFC 9112 section 8: only a closed connection shows that octets are missing.
             self.terminate(ErrorCode.INTERNAL_ERROR, "response shorter than its content-length")
             return
-        self._queue.push(exchange.response.end(trailers))
+        if exchange.chunked:
+            self._queue.push(last_chunk(trailers))
+        exchange.ended = True
         exchange.unread = 0
         if self._closing:
             self._end_after_queue("last response sent")
         elif not exchange.request_ended and exchange.outstanding > DISCARD_LIMIT:
             self._end_after_queue("too much of the request body outstanding")
-        else:
+        elif (
+            self._parser.data
+            or self._eof
+            or not exchange.request_ended
+            or self._queue.size > SEND_LOW_WATER
+        ):
             self._advance()
+        else:
+            # As ``_advance`` would, in the most frequent case of all.
+            self._exchange = None
+            self._enter(_IDLE)

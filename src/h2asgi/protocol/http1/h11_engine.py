@@ -29,7 +29,7 @@ class _Parser(RequestParser):
     _input: _Input
 
     def _begin_chunked_body(self, head: bytes) -> None:
-        self._input = _Input(head[:-4].split(b"\r\n"), self._buffer)
+        self._input = _Input(head[:-4].split(b"\r\n"), self)
         self._connection = h11.Connection(h11.SERVER, _UNLIMITED)
         self._connection._receive_buffer = cast(ReceiveBuffer, self._input)
         try:

@@ -26,7 +26,7 @@ with the objects made of them not more than an idle connection costs anyway."""
 
 # A part of what is allowed, in which nothing is left to check: origin-form and HTTP/1.1.
 _plain_request_line = re.compile(
-    rb"([!#$%&'*+\-.^_`|~0-9A-Z]+) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1\r\n"
+    rb"(?!CONNECT )([!#$%&'*+\-.^_`|~0-9A-Z]+) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1\r\n"
 ).match
 
 
@@ -61,19 +61,6 @@ class Head:
             _persistent(request.headers, version),
         )
 
-    def with_request_line(self, method: str, target: bytes) -> Head:
-        """Give the head that has the same fields."""
-        return Head(
-            method,
-            target,
-            self.version,
-            self.headers,
-            self.content_length,
-            self.chunked,
-            self.expect_continue,
-            self.persistent,
-        )
-
 
 def _persistent(headers: Headers, version: str) -> bool:
     for name, value in headers:
@@ -94,32 +81,34 @@ def connection_options(value: bytes) -> list[bytes]:
 class KnownHeads:
     """What one connection remembers. Clears itself when it is full."""
 
-    __slots__ = ("_by_fields", "_last", "_last_octets", "_max_request_line", "_max_size", "_size")
+    __slots__ = ("_by_fields", "_max_request_line", "_max_size", "_size", "last", "last_octets")
 
     def __init__(self, max_size: int, max_request_line: int) -> None:
         self._max_size = min(max_size, MAX_KNOWN_OCTETS)
         self._max_request_line = max_request_line
         self._by_fields: dict[bytes, Head] = {}
         self._size = 0  # octets of all the keys
-        self._last_octets = b""
-        self._last: Head | None = None
+        self.last: Head | None = None
+        self.last_octets = b""  # in which ``last`` came
 
     def find(self, octets: bytes) -> Head | None:
-        """Give what parsing the head would give, or None where that takes parsing."""
-        if octets == self._last_octets:
-            return self._last
+        """Give what parsing the head would give, or None where that takes parsing.
+
+        It is to be used before the next call, which may give the same object.
+        """
+        if octets == self.last_octets:
+            return self.last
         end = octets.find(b"\r\n")
-        known = self._by_fields.get(octets[end:])
-        if known is None or end > self._max_request_line or len(octets) > self._max_size:
+        head = self._by_fields.get(octets[end:])
+        if head is None or end > self._max_request_line or len(octets) > self._max_size:
             return None
         line = _plain_request_line(octets)
         if line is None:
             return None
-        method, target = line.groups()
-        if method == b"CONNECT":
-            return None
-        self._last_octets = octets
-        self._last = head = known.with_request_line(method.decode("ascii"), target)
+        method, head.target = line.groups()
+        head.method = method.decode("ascii")
+        self.last_octets = octets
+        self.last = head
         return head
 
     def keep(self, octets: bytes, head: Head) -> None:
@@ -134,5 +123,5 @@ class KnownHeads:
             self._by_fields.clear()
             self._size = len(fields)
         self._by_fields[fields] = head
-        self._last_octets = octets
-        self._last = head
+        self.last_octets = octets
+        self.last = head

@@ -53,7 +53,7 @@ class _Parser(RequestParser):
         return Head.of(request, version.decode("ascii"))
 
     def _begin_chunked_body(self, head: bytes) -> None:
-        self._body = _chunked_body(self._buffer)
+        self._body = _chunked_body(self)
 
     def _read_chunked_body(self, pieces: list[bytes | bytearray]) -> Headers | None:
         try:

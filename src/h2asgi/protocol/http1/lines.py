@@ -60,7 +60,6 @@ class LineBuffer:
     """
 
     __slots__ = (
-        "_data",
         "_extensions_left",
         "_head",
         "_in_body",
@@ -68,12 +67,13 @@ class LineBuffer:
         "_max_section_size",
         "_searched",
         "_start",
+        "data",
         "empty_line_seen",
     )
 
     def __init__(self, max_head_size: int) -> None:
         # A read as it came, which may then be handed on as it is; joined with more, a bytearray.
-        self._data: bytes | bytearray = b""
+        self.data: bytes | bytearray = b""
         self._start = 0  # of what is not yet parsed; of nothing when there is no data
         self._searched = 0  # octets from there in which the end of what is expected is not
         self._max_section_size = max_head_size
@@ -81,7 +81,7 @@ class LineBuffer:
         self.begin_request()
 
     def __len__(self) -> int:
-        return len(self._data) - self._start
+        return len(self.data) - self._start
 
     def begin_request(self) -> None:
         """Expect a request head; the next section is then its trailers."""
@@ -90,37 +90,36 @@ class LineBuffer:
         self.empty_line_seen = False
         self._extensions_left = self._max_section_size
 
+    def expect_body(self, head: bytes) -> None:
+        """Expect what follows the head of a request that has a body."""
+        self._head = head
+        self._in_body = True
+
     def append(self, data: bytes | bytearray | memoryview) -> None:
         """Take a copy of ``data``."""
-        if not self._data:
-            self._data = bytes(data)
+        if not self.data:
+            self.data = bytes(data)
             return
-        if type(self._data) is bytes:
-            self._data = bytearray(memoryview(self._data)[self._start :])
+        if isinstance(self.data, bytes):
+            self.data = bytearray(memoryview(self.data)[self._start :])
         else:
-            del self._data[: self._start]  # which moves nothing
+            del self.data[: self._start]  # which moves nothing
         self._start = 0
-        self._data += data
+        self.data += data
 
     def peek_head(self) -> bytes | None:
         """Show the octets up to the first empty line, unchecked; None without one."""
-        data = self._data
+        data = self.data
         start = self._start
         end = data.find(b"\r\n\r\n", start + self._searched - 3 if self._searched > 3 else start)
         return None if end < 0 else bytes(data[start : end + 4])
-
-    def take_known_head(self, octets: bytes) -> None:
-        """Take a head as ``peek_head`` showed it, which was found good before."""
-        self._head = octets
-        self._in_body = True
-        self._drop(len(octets))
 
     def take_head(self) -> bytes | None:
         """Take a request head, with the empty line that ends it.
 
         That no line begins with white space is left to whoever parses it: see ``recheck_head``.
         """
-        if not self._data:
+        if not self.data:
             return None
         if not self.empty_line_seen and self._take_empty_line():
             # RFC 9112 section 2.2: one empty line before a request is ignored.
@@ -158,7 +157,7 @@ class LineBuffer:
 
     def take_chunk_size(self) -> int | None:
         """Take a chunk's size and extensions, with the line end."""
-        data = self._data
+        data = self.data
         start = self._start
         match = _plain_chunk_line(data, start)
         if match is not None:
@@ -186,7 +185,7 @@ class LineBuffer:
 
     def take_chunk_end(self) -> Literal[True] | None:
         """Take the line end behind a chunk."""
-        start = self._data[self._start : self._start + 2]
+        start = self.data[self._start : self._start + 2]
         if not b"\r\n".startswith(start):
             raise RequestError(400, "malformed request body")
         if len(start) < 2:
@@ -196,7 +195,7 @@ class LineBuffer:
 
     def take_plain_chunks(self) -> list[bytes | bytearray]:
         """Take the chunks that are here whole, without extensions, in front of the last one."""
-        data = self._data
+        data = self.data
         at = self._start
         chunks = []
         while match := _plain_chunk_line(data, at):
@@ -218,7 +217,7 @@ class LineBuffer:
 
     def request_line(self) -> tuple[str, bytes, str]:
         """Make out method, target and HTTP version of a request that was rejected."""
-        text = _plain_text(self._head if self._in_body else self._data[self._start :])
+        text = _plain_text(self._head if self._in_body else self.data[self._start :])
         assert text is not None
         parts = text[0].split(b" ")
         if len(parts) < 2 or not _token(parts[0]):
@@ -227,7 +226,7 @@ class LineBuffer:
         return parts[0].decode("ascii"), bytes(parts[1]), version
 
     def _first(self, count: int) -> bytes:
-        data = self._data
+        data = self.data
         if type(data) is bytes:
             return data[self._start : self._start + count]
         with memoryview(data) as view:
@@ -236,20 +235,24 @@ class LineBuffer:
     def _drop(self, count: int) -> None:
         self._start += count
         self._searched = 0
-        if self._start == len(self._data):
-            self._data = b""
+        if self._start == len(self.data):
+            self.data = b""
             self._start = 0
 
     def _take_empty_line(self) -> bool:
-        if not self._data.startswith(b"\r\n", self._start):
+        if not self.data.startswith(b"\r\n", self._start):
             return False
         self._drop(2)
         return True
 
     def _take_section(self) -> bytes | None:
-        data = self._data
+        data = self.data
         start = self._start
-        if len(data) - start == 1 and data[start] == 13 and (self._in_body or not self.empty_line_seen):
+        if (
+            len(data) - start == 1
+            and data[start] == 13
+            and (self._in_body or not self.empty_line_seen)
+        ):
             return None  # the CR of an empty line that is allowed here
         end = data.find(b"\r\n\r\n", start + max(0, self._searched - 3))
         if end < 0:
@@ -282,14 +285,14 @@ class LineBuffer:
             limit = self._max_request_line + 2
             self._check_octets(min(size, limit))
             start = self._start
-            if size >= limit and self._data.find(b"\r\n", start, start + limit) < 0:
+            if size >= limit and self.data.find(b"\r\n", start, start + limit) < 0:
                 raise RequestError(414, "request line too long")  # RFC 9112 section 3
         self._check_octets(min(size, self._max_section_size))
         if size > self._max_section_size:
             raise RequestError(431, "fields too large")  # RFC 6585 section 5
 
     def _check_octets(self, stop: int) -> None:
-        data = self._data
+        data = self.data
         if self._start:  # the pattern knows the first octet by its place
             data = data[self._start : self._start + stop]
         if _illegal_octet(data, max(0, self._searched - 1), stop):

@@ -10,7 +10,7 @@ from .heads import Head, KnownHeads
 from .lines import LineBuffer, max_request_line, parse_head
 
 
-class RequestParser(ABC):
+class RequestParser(LineBuffer, ABC):
     """Turns octets into requests, one at a time; the first octet that is wrong decides how.
 
     ``trailers`` is None until the body has been read to its end. A request
@@ -19,52 +19,62 @@ class RequestParser(ABC):
     """
 
     def __init__(self, max_head_size: int) -> None:
-        self._buffer = LineBuffer(max_head_size)
+        super().__init__(max_head_size)
         self._known = KnownHeads(max_head_size, max_request_line(max_head_size))
         self._outstanding: int | None = 0  # octets of a body of known length
         self._error: RequestError | None = None
         self.trailers: Headers | None = None
 
     @property
-    def buffered(self) -> int:
-        """Octets fed and not yet parsed."""
-        return len(self._buffer)
-
-    @property
     def started(self) -> bool:
         """Whether any octet of the next head has arrived."""
-        return len(self._buffer) > 0 or self._buffer.empty_line_seen
-
-    def feed(self, data: bytes | bytearray | memoryview) -> None:
-        """Take a copy of ``data``; nothing is parsed yet."""
-        self._buffer.append(data)
+        return bool(self.data) or self.empty_line_seen
 
     def read_head(self) -> Head | None:
         """Parse the next head, or return None until it is complete."""
-        buffer = self._buffer
-        octets = buffer.peek_head()
-        head = self._known.find(octets) if octets else None
-        if head is not None and octets is not None:
-            buffer.take_known_head(octets)
+        known = self._known
+        head = known.last
+        if head is not None and self.data == known.last_octets and not self._start:
+            # The same as last time and nothing else, as from a client that polls.
+            octets = known.last_octets
+            self.data = b""
         else:
-            octets = buffer.take_head()
-            if octets is None:
+            found = self._find_head()
+            if found is None:
                 return None
-            head = self._parse_new_head(octets)
+            octets, head = found
         if head.chunked or head.content_length:
-            self.trailers = None
-            self._outstanding = head.content_length
-            if head.chunked:
-                self._begin_chunked_body(octets)
+            self._begin_body(octets, head)
         else:
-            buffer.begin_request()
+            self.empty_line_seen = False
         return head
+
+    def _find_head(self) -> tuple[bytes, Head] | None:
+        octets = self.peek_head()
+        if octets is not None:
+            head = self._known.find(octets)
+            if head is not None:
+                self._drop(len(octets))
+                return octets, head
+        octets = self.take_head()
+        if octets is None:
+            return None
+        head = self._parse_new_head(octets)
+        self.begin_request()
+        return octets, head
+
+    def _begin_body(self, octets: bytes, head: Head) -> None:
+        self.expect_body(octets)
+        self.trailers = None
+        self._outstanding = head.content_length
+        if head.chunked:
+            self._begin_chunked_body(octets)
 
     def _parse_new_head(self, octets: bytes) -> Head:
         try:
             head = self._parse_head(octets)
         except RequestError:
-            self._buffer.recheck_head()
+            self.recheck_head()
             raise
         self._known.keep(octets, head)
         return head
@@ -87,12 +97,8 @@ class RequestParser(ABC):
             self._error = error
         return b"".join(pieces)
 
-    def request_line(self) -> tuple[str, bytes, str]:
-        """Make out method, target and HTTP version of a request that was rejected."""
-        return self._buffer.request_line()
-
     def _read_sized_body(self, outstanding: int) -> bytes:
-        data = self._buffer.take(outstanding)
+        data = self.take(outstanding)
         self._outstanding = outstanding - len(data)
         if not self._outstanding:
             self._end_body([])
@@ -100,7 +106,7 @@ class RequestParser(ABC):
 
     def _end_body(self, trailers: Headers) -> None:
         self.trailers = trailers
-        self._buffer.begin_request()
+        self.begin_request()
 
     def _parse_head(self, octets: bytes) -> Head:
         """Parse a head as ``LineBuffer.take_head`` returns it; raises ``RequestError``."""

@@ -92,7 +92,8 @@ class HTTP1Engine:
         self._high_stream_id = 0  # whose writer waits for the queue to drain; 0 is nobody's
         self._closing = False  # the exchange in progress is the last one
         self._broken = False  # the input can no longer be parsed and is dropped
-        self._last_words = ""  # why the connection ends once the queue is empty
+        # Why the connection ends once the queue is empty; input is dropped until then.
+        self._last_words = ""
         self._eof = False
         self._enter(_NEW)
         self._date(now)
@@ -225,7 +226,7 @@ class HTTP1Engine:
         """See ``Engine``; a response under way says ``connection: close`` if it still can."""
         self._closing = True
         if self._exchange is None or self._exchange.ended:
-            self._end_after_queue("shutting down")
+            self._last_words = "shutting down"
             if not self._queue.size:
                 self.terminate(ErrorCode.NO_ERROR, "shutting down")
 
@@ -242,10 +243,6 @@ class HTTP1Engine:
         self._exchange = None
         self._enter(_CLOSED)
         self._events.append(ConnectionTerminated(error_code, reason, lingers))
-
-    def _end_after_queue(self, reason: str) -> None:
-        """End once the last response has been taken; further input is dropped until then."""
-        self._last_words = reason
 
     @property
     def idle(self) -> bool:
@@ -354,7 +351,7 @@ class HTTP1Engine:
             exchange.request_ended = True
             if wanted:
                 self._events.append(RequestEnded(exchange.stream_id, self._parser.trailers))
-        elif not data:
+        elif not data or (exchange.outstanding > 0 and not self._parser.data):
             self._await_body(exchange)
             return False
         return True
@@ -416,9 +413,9 @@ class HTTP1Engine:
         exchange.ended = True
         exchange.unread = 0
         if self._closing:
-            self._end_after_queue("last response sent")
+            self._last_words = "last response sent"
         elif not exchange.request_ended and exchange.outstanding > DISCARD_LIMIT:
-            self._end_after_queue("too much of the request body outstanding")
+            self._last_words = "too much of the request body outstanding"
         elif (
             self._parser.data
             or self._eof

@@ -47,7 +47,7 @@ class _Parser(RequestParser):
             self._llhttp = None
             return super()._parse_head(octets)
         method, target, version, fields = parsed
-        request = http1_request(method, target, version, fields)
+        request = http1_request(method, target, version, fields, values_checked=True)
         if request.chunked or request.content_length:
             self._llhttp = None  # it waits for a body
         return Head.of(request, version.decode("ascii"))

@@ -313,13 +313,14 @@ def parse_head(head: bytes) -> tuple[RequestHead, str]:
     method, target, version = request_line.groups()
     if version not in (b"1.0", b"1.1"):
         raise RequestError(505, "HTTP version not supported")  # RFC 9110 section 15.6.6
-    return http1_request(method, target, version, _fields(lines[1:])), version.decode("ascii")
+    fields = _fields(lines[1:])
+    request = http1_request(method, target, version, fields, values_checked=True)
+    return request, version.decode("ascii")
 
 
 def _fields(lines: list[bytes]) -> Headers:
-    fields = []
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        # Without a colon there is no name, which is a malformed one.
-        fields.append((name.lower() if colon else b"", value.strip(b" \t")))
-    return fields
+    # Without a colon there is no name, which is a malformed one.
+    return [
+        (name.lower() if colon else b"", value.strip(b" \t"))
+        for name, colon, value in [line.partition(b":") for line in lines]
+    ]

@@ -11,6 +11,7 @@ from h2asgi.protocol.engine import SEND_HIGH_WATER, SEND_LOW_WATER
 from h2asgi.protocol.events import SendQueueDrained
 
 KIB = 1024
+MIB = 1024 * KIB
 
 
 def test_reading_stops_at_the_window_and_goes_on_below_it(connect: Callable[..., Peer]) -> None:
@@ -114,6 +115,23 @@ def test_large_body_leaves_in_pieces_of_the_size_asked_for(peer: Peer) -> None:
         pieces.append(piece)
     assert {len(piece) for piece in pieces[:-1]} == {10_000}
     assert b"".join(pieces) == body
+
+
+def test_large_body_is_not_copied(peer: Peer) -> None:
+    """What is asked for in pieces is a view of what the application gave."""
+    body = bytes(MIB)
+    peer.feed(GET)
+    peer.engine.send_headers(1, 200, [(b"content-length", b"%d" % len(body))], False)
+    peer.received()
+    peer.engine.send_data(1, body, True)
+    while piece := peer.engine.data_to_send(128 * KIB, 0.0):
+        assert isinstance(piece, memoryview)
+        assert piece.obj is body
+    peer.feed(GET)
+    peer.engine.send_headers(2, 200, [(b"content-length", b"%d" % len(body))], False)
+    peer.received()
+    peer.engine.send_data(2, body, True)
+    assert peer.engine.data_to_send(2 * MIB, 0.0) is body
 
 
 def test_chunk_framing_is_counted_and_cut_like_any_octets(peer: Peer) -> None:

@@ -155,6 +155,86 @@ def test_1_0_client_never_sees_1xx(peer: Peer) -> None:
     assert peer.received() == b""
 
 
+# Heads that repeat
+
+
+def answers(
+    peer: Peer, requests: list[bytes], status: int, fields: list[tuple[bytes, bytes]]
+) -> list[bytes]:
+    """The heads of answers with the same fields to different requests."""
+    heads = []
+    for stream_id, octets in enumerate(requests, 1):
+        peer.feed(octets)
+        peer.engine.send_headers(stream_id, status, fields, False)
+        peer.engine.send_data(stream_id, b"hello", True)
+        heads.append(peer.received().partition(b"\r\n\r\n")[0])
+    return heads
+
+
+def test_repeated_head_depends_on_its_request(peer: Peer) -> None:
+    close = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    plain = b"HTTP/1.1 200 OK\r\nx: y"
+    assert (
+        answers(
+            peer,
+            [GET, GET, GET.replace(b"GET", b"HEAD"), GET, GET_1_0_KEPT, GET, close],
+            200,
+            [(b"x", b"y")],
+        )
+        == [
+            plain + b"\r\ntransfer-encoding: chunked",
+            plain + b"\r\ntransfer-encoding: chunked",
+            plain,
+            plain + b"\r\ntransfer-encoding: chunked",
+            plain + b"\r\nconnection: close",
+        ]
+        + [b""] * 2
+    )
+
+
+def test_repeated_head_depends_on_its_connection(peer: Peer) -> None:
+    """A head that was said on a connection that went on is not said on one that ends."""
+    fields = [(b"content-length", b"5")]
+    assert answers(peer, [GET, GET], 200, fields) == [b"HTTP/1.1 200 OK\r\ncontent-length: 5"] * 2
+    peer.feed(GET)
+    peer.engine.begin_shutdown(0.0)
+    peer.engine.send_headers(3, 200, fields, False)
+    assert peer.received().endswith(b"content-length: 5\r\nconnection: close\r\n\r\n")
+
+
+def test_repeated_head_counts_its_body_anew(peer: Peer) -> None:
+    for stream_id in (1, 2, 3):
+        peer.feed(GET)
+        peer.engine.send_headers(stream_id, 200, [(b"content-length", b"5")], False)
+        peer.engine.send_data(stream_id, b"hello world", True)
+        assert peer.received().endswith(b"\r\n\r\nhello")
+
+
+def test_change_in_a_head_is_seen(peer: Peer) -> None:
+    """Also when the application goes on with the same list."""
+    fields = [(b"x", b"1")]
+    seen = []
+    for stream_id, (status, end_stream) in enumerate(
+        [(200, False), (201, False), (200, True), (204, True), (200, False), (200, False)], 1
+    ):
+        peer.feed(GET)
+        if stream_id == 6:
+            fields[0] = (b"x", b"2")
+        peer.engine.send_headers(stream_id, status, fields, end_stream)
+        if not end_stream:
+            peer.engine.send_data(stream_id, b"", True)
+        seen.append(peer.received())
+    chunked = b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+    assert seen == [
+        b"HTTP/1.1 200 OK\r\nx: 1\r\n" + chunked,
+        b"HTTP/1.1 201 Created\r\nx: 1\r\n" + chunked,
+        b"HTTP/1.1 200 OK\r\nx: 1\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\nx: 1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nx: 1\r\n" + chunked,
+        b"HTTP/1.1 200 OK\r\nx: 2\r\n" + chunked,
+    ]
+
+
 # Informational responses
 
 

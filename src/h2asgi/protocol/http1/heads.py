@@ -98,9 +98,11 @@ class KnownHeads:
         """
         if octets == self.last_octets:
             return self.last
+        if len(octets) > self._max_size:
+            return None
         end = octets.find(b"\r\n")
         head = self._by_fields.get(octets[end:])
-        if head is None or end > self._max_request_line or len(octets) > self._max_size:
+        if head is None or end > self._max_request_line:
             return None
         line = _plain_request_line(octets)
         if line is None:

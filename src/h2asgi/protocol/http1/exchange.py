@@ -71,7 +71,7 @@ class Exchange:
             self.remaining = last.remaining
             return last.octets
         octets = self._write_head(status, headers, end_stream)
-        if plain and self.persistent and len(octets) <= MAX_KNOWN_OCTETS:
+        if plain and len(octets) <= MAX_KNOWN_OCTETS:
             last.status = status
             last.headers = headers.copy()
             last.end_stream = end_stream

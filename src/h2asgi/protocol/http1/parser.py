@@ -38,6 +38,7 @@ class RequestParser(LineBuffer, ABC):
             # The same as last time and nothing else, as from a client that polls.
             octets = known.last_octets
             self.data = b""
+            self._searched = 0
         else:
             found = self._find_head()
             if found is None:

@@ -1,9 +1,10 @@
 """HTTP/1.1 on h11.
 
-h11 is laxer than this server, so it reads from ``lines.LineBuffer``. Each request
-is read by a ``h11.Connection`` of its own over that one buffer, and responses are
-written without it: h11's view of upgrades, of HTTP/1.0 keep-alive and of the other
-direction then never stands in the way of the next request.
+h11 is laxer than this server, so heads are split by ``lines.parse_head``, and h11
+reads from ``lines.LineBuffer``. Each chunked body is read by a ``h11.Connection`` of
+its own over that one buffer, which is shown the head first; responses are written
+without it: h11's view of upgrades, of HTTP/1.0 keep-alive and of the other direction
+then never stands in the way of the next request.
 """
 
 from __future__ import annotations

@@ -132,12 +132,52 @@ def test_a_second_content_length_is_refused_even_when_equal():
         checked((b"content-length", b"5"), (b"Content-Length", b"5"))
 
 
-def test_the_memory_of_legal_names_is_bounded(monkeypatch):
-    monkeypatch.setattr(fields, "_known_names", {})
-    for number in range(fields.MAX_KNOWN_NAMES + 100):
-        assert checked((b"X-%d" % number, b"")) == [(b"x-%d" % number, b"")]
-    assert len(fields._known_names) == fields.MAX_KNOWN_NAMES
-    monkeypatch.setattr(fields, "_known_names", {})
-    long_name = b"x" * (fields.MAX_KNOWN_NAME_SIZE + 1)
-    assert checked((long_name, b"")) == [(long_name, b"")]
-    assert not fields._known_names
+@pytest.fixture
+def known(monkeypatch):
+    monkeypatch.setattr(fields, "_known_fields", {})
+    return lambda: fields._known_fields
+
+
+def test_memory_of_legal_fields_is_bounded_in_number_and_size(known):
+    for number in range(fields.MAX_KNOWN_FIELDS + 100):
+        assert checked((b"X", b"%d" % number)) == [(b"x", b"%d" % number)]
+        assert len(known()) <= fields.MAX_KNOWN_FIELDS
+    before = len(known())
+    large = (b"x", b"y" * fields.MAX_KNOWN_FIELD_SIZE)
+    assert checked(large) == [large]
+    assert len(known()) == before
+
+
+def test_field_that_comes_again_after_many_others_is_remembered_again(known):
+    for number in range(3 * fields.MAX_KNOWN_FIELDS):
+        checked((b"x", b"%d" % number))
+    checked((b"often", b"v"))
+    assert (b"often", b"v") in known()
+
+
+def test_remembered_field_is_the_same_for_every_kind_of_octets(known):
+    kinds = [
+        (b"Name", b" v"),
+        [b"Name", b" v"],
+        (memoryview(b"Name"), memoryview(b" v")),
+        (bytearray(b"Name"), bytearray(b" v")),
+        (memoryview(bytearray(b"Name")), b" v"),
+    ]
+    for pair in kinds * 2:
+        [(name, value)] = checked(pair)
+        assert (name, value) == (b"name", b"v")
+        assert type(name) is type(value) is bytes
+    assert list(known()) == [(b"Name", b" v")]  # nothing that holds on to somebody's buffer
+
+
+@pytest.mark.parametrize("pair", [(b"a b", b"v"), (b"a", b"\n"), (b"content-length", b"x")])
+def test_illegal_field_is_not_remembered(known, pair):
+    with pytest.raises(IllegalMessage):
+        checked(pair)
+    assert not known()
+
+
+def test_what_one_response_does_to_its_fields_does_not_show_in_the_next(known):
+    first = checked((b"a", b"1"), defaults=DEFAULTS)
+    first.clear()
+    assert checked((b"a", b"1"), defaults=DEFAULTS) == [(b"a", b"1"), *DEFAULTS]

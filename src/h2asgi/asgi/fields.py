@@ -15,26 +15,27 @@ from ..errors import IllegalMessage
 
 Fields = list[tuple[bytes, bytes]]
 
-MAX_KNOWN_NAMES = 1024
-"""Names remembered as legal. Applications use some dozens; some may make them up."""
+MAX_KNOWN_FIELDS = 1024
+"""Fields remembered as legal. Applications send some dozens again and again, and others once."""
 
-MAX_KNOWN_NAME_SIZE = 64
-"""Octets of a name worth remembering."""
+MAX_KNOWN_FIELD_SIZE = 128
+"""Octets of a field worth remembering; all of them together stay below half a megabyte."""
 
 MAX_CONTENT_LENGTH_DIGITS = 18
 """An exabyte less one: fits 64 bits everywhere."""
 
-_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+# Octets of a token (RFC 9110 section 5.6.2) to lower case, all others to NUL.
+_LOWER_TOKEN = bytes(
+    octet if re.match(rb"[!#$%&'*+\-.^_`|~0-9a-z]", bytes((octet,))) else 0
+    for octet in bytes(range(256)).lower()
+)
 _CONTROLS = bytes((*range(0x09), *range(0x0A, 0x20), 0x7F))  # CTL but HTAB: RFC 9110 section 5.5
 
 _CONNECTION_FIELDS = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"upgrade"))
-_SPECIAL_FIELDS = _CONNECTION_FIELDS | {
-    b"transfer-encoding",
-    b"content-length",
-    b"server",
-    b"date",
-}
-_known_names: dict[bytes, bytes] = {}  # as the application writes it -> lower-case
+_DEFAULT_FIELDS = frozenset((b"server", b"date"))
+_SPECIAL_FIELDS = _CONNECTION_FIELDS | _DEFAULT_FIELDS | {b"transfer-encoding", b"content-length"}
+_NOT_PAIRS = "headers must be an iterable of pairs (name, value)"
+_known_fields: dict[Any, tuple[bytes, bytes]] = {}  # as the application writes it -> as it is sent
 
 
 def response_fields(
@@ -47,29 +48,59 @@ def response_fields(
     """
     fields: Fields = []
     content_length: int | None = None
-    own: set[bytes] = set()
-    for name, value in _pairs(headers):
-        field = check_field(name, value)
+    own: Fields = []
+    known = _known_fields.get
+    for pair in headers if type(headers) is list else _elements(headers):
+        try:
+            field = known(pair)
+        except (TypeError, ValueError):  # a list, or holds a bytearray: not to be remembered
+            field = None
+        if field is None:
+            field = _check_pair(pair)
         name = field[0]
         if name in _SPECIAL_FIELDS:
-            # ASGI: the server alone decides about transfer-encoding. On HTTP/2
-            # RFC 9113 section 8.2.2 forbids the others, which applications
-            # written for HTTP/1.1 set in good faith.
-            if name == b"transfer-encoding":
-                continue
-            if name in _CONNECTION_FIELDS and http_version == "2":
-                continue
             if name == b"content-length":
                 if content_length is not None:
                     raise IllegalMessage("more than one content-length")
-                content_length = _content_length(field[1])
-            own.add(name)
+                content_length = int(field[1])
+            elif name in _DEFAULT_FIELDS:
+                own.append(field)
+            elif http_version == "2" or name == b"transfer-encoding":
+                # ASGI: the server alone decides about transfer-encoding. On HTTP/2
+                # RFC 9113 section 8.2.2 forbids the others, which applications
+                # written for HTTP/1.1 set in good faith.
+                continue
         fields.append(field)
     if own:
-        fields.extend(default for default in defaults if default[0] not in own)
+        names = [name for name, _ in own]
+        fields += [default for default in defaults if default[0] not in names]
     else:
         fields += defaults
     return fields, content_length
+
+
+def _elements(headers: Any) -> list[Any]:
+    try:
+        return list(headers)
+    except TypeError:
+        raise IllegalMessage(_NOT_PAIRS) from None
+
+
+def _check_pair(pair: Any) -> tuple[bytes, bytes]:
+    """Check a field that is not known, and remember one that is likely to come again."""
+    try:
+        name, value = pair
+    except (TypeError, ValueError):
+        raise IllegalMessage(_NOT_PAIRS) from None
+    field = check_field(name, value)
+    if type(name) is bytes and type(value) is bytes:
+        if len(name) + len(value) <= MAX_KNOWN_FIELD_SIZE:
+            if len(_known_fields) >= MAX_KNOWN_FIELDS:
+                # Those that come again are soon back. Kept for ever, those that
+                # came once would take their place.
+                _known_fields.clear()
+            _known_fields[name, value] = field
+    return field
 
 
 def check_field(name: Any, value: Any) -> tuple[bytes, bytes]:
@@ -81,7 +112,18 @@ def check_field(name: Any, value: Any) -> tuple[bytes, bytes]:
     value = value.strip(b" \t")
     if len(value.translate(None, _CONTROLS)) != len(value):
         raise IllegalMessage(f"control character in the value of header {name!r}: {value!r}")
-    return _known_names.get(name) or _check_name(name), value
+    lower = name.translate(_LOWER_TOKEN)
+    # A colon is not in a token, so no pseudo-header field gets through either.
+    if not lower or 0 in lower:
+        raise IllegalMessage(f"illegal header name: {name[:80]!r}")
+    if lower == b"content-length":
+        _check_content_length(value)
+    return lower, value
+
+
+def _check_content_length(value: bytes) -> None:
+    if not value.isdigit() or len(value) > MAX_CONTENT_LENGTH_DIGITS:
+        raise IllegalMessage(f"illegal content-length: {value[:80]!r}")
 
 
 def octets(what: str, value: Any) -> bytes:
@@ -92,27 +134,3 @@ def octets(what: str, value: Any) -> bytes:
     raise IllegalMessage(
         f"{what} must be bytes, not {type(value).__name__}: {reprlib.repr(value)}{hint}"
     )
-
-
-def _check_name(name: bytes) -> bytes:
-    # A colon is not in a token, so no pseudo-header field gets through either.
-    if not _token(name):
-        raise IllegalMessage(f"illegal header name: {name[:80]!r}")
-    lower = name.lower()
-    if len(_known_names) < MAX_KNOWN_NAMES and len(name) <= MAX_KNOWN_NAME_SIZE:
-        _known_names[name] = lower
-    return lower
-
-
-def _content_length(value: bytes) -> int:
-    if not value.isdigit() or len(value) > MAX_CONTENT_LENGTH_DIGITS:
-        raise IllegalMessage(f"illegal content-length: {value[:80]!r}")
-    return int(value)
-
-
-def _pairs(headers: Any) -> Iterable[tuple[Any, Any]]:
-    """Take the shape apart from the content, so that either mistake is named."""
-    try:
-        return [(name, value) for name, value in headers]
-    except (TypeError, ValueError):
-        raise IllegalMessage("headers must be an iterable of pairs (name, value)") from None

@@ -19,6 +19,7 @@ class FakeSink:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.finished: list[tuple[int, int]] = []
+        self.ended = 0
         self.acknowledged = 0
         self.gone = False
         self.window_open: asyncio.Event | None = None
@@ -52,6 +53,9 @@ class FakeSink:
 
     def request_finished(self, cycle: HTTPCycle) -> None:
         self.finished.append((cycle.status, cycle.body_size))
+
+    def application_ended(self, cycle: HTTPCycle) -> None:
+        self.ended += 1
 
     # Reading the record.
 

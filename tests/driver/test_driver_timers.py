@@ -141,6 +141,7 @@ class PastDeadline:
     def __init__(self, times: int) -> None:
         self.times = times
         self.handled = 0
+        self.send_headers = None  # never called
 
     def __call__(self, *args):
         return self

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final, Protocol
 
 from ..errors import ClientDisconnected, ErrorCode, IllegalMessage
@@ -46,18 +46,23 @@ class Sink(Protocol):
     def send_informational(self, stream_id: int, status: int, headers: Fields) -> None:
         """Send a 1xx response (RFC 9110 section 15.2)."""
 
-    def send_headers(self, stream_id: int, status: int, headers: Fields, end_stream: bool) -> None:
-        """Queue the head of the final response; the fields have been checked."""
+    def send_headers(
+        self, stream_id: int, status: int, headers: Fields, end_stream: bool, /
+    ) -> None:
+        """Queue the head of the final response; the fields have been checked.
 
-    async def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> None:
-        """Queue body octets and see them into the transport or a full window.
-
-        Queues before it first waits, so that a cancelled call loses nothing.
-        Raises ``ClientDisconnected`` when the stream is gone.
+        ``send_data`` or ``flush`` follows before anything else happens.
         """
 
-    async def flush(self) -> None:
-        """See what is queued into the transport."""
+    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> Awaitable[None]:
+        """Queue body octets; what it gives sees them into the transport or a full window.
+
+        It is awaited at once. Queueing does not wait, so that a cancelled call
+        loses nothing. Raises ``ClientDisconnected`` when the stream is gone.
+        """
+
+    def flush(self) -> Awaitable[None]:
+        """See what is queued into the transport; awaited at once."""
 
     def acknowledge_received_data(self, stream_id: int, size: int) -> None:
         """Say that the application took ``size`` octets of the body."""
@@ -67,6 +72,9 @@ class Sink(Protocol):
 
     def request_finished(self, cycle: HTTPCycle) -> None:
         """Take note, once for each cycle, that the response ended or will never end."""
+
+    def application_ended(self, cycle: HTTPCycle) -> None:
+        """Take note that the cycle's task is about to end, perhaps by an exception."""
 
 
 class DefaultFields(Protocol):
@@ -79,14 +87,17 @@ class HTTPCycle:
     """The request and response of one stream.
 
     ``status`` (0 when no response was begun) and ``body_size`` (octets handed
-    to the sink) are what the access log wants.
+    to the sink) are what the access log wants. ``task`` is the application's,
+    and the connection's to set.
     """
 
     __slots__ = (
+        "_body",
         "_client_closed",
         "_content_left",
         "_default_fields",
         "_disconnected",
+        "_end_stream",
         "_expects_continue",
         "_finished",
         "_held_fields",
@@ -97,11 +108,11 @@ class HTTPCycle:
         "_request_read",
         "_sink",
         "_state",
-        "body",
         "body_size",
         "scope",
         "status",
         "stream_id",
+        "task",
     )
 
     def __init__(
@@ -110,7 +121,6 @@ class HTTPCycle:
         stream_id: int,
         scope: Scope,
         default_fields: DefaultFields,
-        *,
         method: str,
         http_version: str,
         end_stream: bool,
@@ -118,27 +128,43 @@ class HTTPCycle:
     ) -> None:
         self._sink = sink
         self.stream_id = stream_id
+        self.task: asyncio.Task[None] | None = None
         self.scope = scope
         self._default_fields = default_fields
         self._method = method
         self._http_version = http_version
 
-        self.body = RequestBody()
-        self.body.ended = end_stream
+        self._body: RequestBody | None = None
+        self._end_stream = end_stream
         self._request_read = False
         self._expects_continue = expect_continue
 
+        # What is held comes with START_HELD, and is not looked at before.
         self._state: int = _AWAITING_START
-        self._held_status = 0
-        self._held_fields: Fields = []
-        self._content_left: int | None = None
-        self._no_content = False
+        self._held_status: int
+        self._held_fields: Fields
+        self._content_left: int | None
+        self._no_content: bool
 
         self._client_closed = False
         self._disconnected = False
         self._finished = False
         self.status = 0
         self.body_size = 0
+
+    @property
+    def body(self) -> RequestBody:
+        """The body of the request, made when somebody asks: most requests have none."""
+        body = self._body
+        if body is None:
+            self._body = body = RequestBody()
+            body.ended = self._end_stream
+            body.closed = self._disconnected or self._answered
+        return body
+
+    def _close_body(self) -> None:
+        if self._body is not None:
+            self._body.close()
 
     # What the connection tells.
 
@@ -152,7 +178,7 @@ class HTTPCycle:
         The application's task runs on: it is told by ``receive()`` and ``send()``.
         """
         self._disconnected = True
-        self.body.close()
+        self._close_body()
         self._finish()
 
     def client_closed(self) -> None:
@@ -197,7 +223,10 @@ class HTTPCycle:
         Raises ``IllegalMessage`` for what ASGI forbids at this point, and
         ``ClientDisconnected`` when the client is gone.
         """
-        kind = _type_of(message)
+        try:
+            kind = message["type"]
+        except (KeyError, TypeError):
+            raise IllegalMessage(f"not a message with a type: {reprlib.repr(message)}") from None
         if self._state == _OVER:
             raise IllegalMessage(f"{kind!r} after the response was over")
         if self._disconnected:
@@ -205,7 +234,14 @@ class HTTPCycle:
         if kind == "http.response.start":
             self._hold_start(message)
         elif kind == "http.response.body":
-            await self._send_body(message)
+            sent = self._send_body(message)
+            if self._state != _OVER:
+                await sent
+                return
+            try:
+                await sent
+            finally:
+                self._finish()
         else:
             raise self._illegal(f"unknown message type: {reprlib.repr(kind)}")
 
@@ -227,11 +263,12 @@ class HTTPCycle:
         if status == 204 and content_length is not None:
             # RFC 9110 section 8.6.
             fields = [field for field in fields if field[0] != b"content-length"]
-        self._held_status = int(status)
+        self._held_status = status if type(status) is int else int(status)
         self._held_fields = fields
         self._state = _START_HELD
 
-    async def _send_body(self, message: Mapping[str, Any]) -> None:
+    def _send_body(self, message: Mapping[str, Any]) -> Awaitable[None]:
+        """Queue a piece of the body; give what sees it out."""
         if self._state == _AWAITING_START:
             raise IllegalMessage("'http.response.body' before 'http.response.start'")
         data = message.get("body", b"")
@@ -240,23 +277,21 @@ class HTTPCycle:
         last = not message.get("more_body", False)
         if self._no_content:
             data = b""
+        size = len(data)
         if self._content_left is not None:
-            self._count(len(data), last)
+            self._content_left = left = self._content_left - size
+            if left < 0 or (last and left):
+                raise self._wrong_length(left, size)
         stream_ended = self._no_content
         if self._state == _START_HELD:
-            stream_ended = self._send_held_start(len(data), last)
+            stream_ended = self._send_held_start(size, last)
         if last:
             self._state = _OVER
-            self.body.close()
-        self.body_size += len(data)
-        try:
-            if stream_ended or not (data or last):
-                await self._sink.flush()
-            else:
-                await self._sink.send_data(self.stream_id, data, last)
-        finally:
-            if last:
-                self._finish()
+            self._close_body()
+        self.body_size += size
+        if stream_ended or not (size or last):
+            return self._sink.flush()
+        return self._sink.send_data(self.stream_id, data, last)
 
     def _send_held_start(self, size: int, last: bool) -> bool:
         """Send the head ahead of ``size`` octets; tell whether it ended the stream."""
@@ -268,19 +303,16 @@ class HTTPCycle:
         self.status = self._held_status
         if end_stream:
             # The client has its response, so receive() has nothing left to wait for.
-            self.body.close()
+            self._close_body()
         self._sink.send_headers(self.stream_id, self.status, fields, end_stream)
         return end_stream
 
-    def _count(self, size: int, last: bool) -> None:
+    def _wrong_length(self, left: int, size: int) -> IllegalMessage:
         """Hold the body against its content-length (RFC 9110 section 8.6)."""
-        assert self._content_left is not None
-        left = self._content_left - size
+        self._content_left = left + size  # refused, and so not counted
         if left < 0:
-            raise self._illegal(f"body longer than its content-length, by {-left} octets")
-        if last and left:
-            raise self._illegal(f"body shorter than its content-length, by {left} octets")
-        self._content_left = left
+            return self._illegal(f"body longer than its content-length, by {-left} octets")
+        return self._illegal(f"body shorter than its content-length, by {left} octets")
 
     def _body_octets(self, data: Any) -> bytes:
         try:
@@ -302,25 +334,34 @@ class HTTPCycle:
         Raises nothing but what stops a task or the process.
         """
         try:
-            await app(self.scope, self.receive, self.send)
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
-            self._abandon()
-            raise
-        except Exception as error:
-            self._log_exception(error)
-        except BaseExceptionGroup as error:
-            if error.split((Exception, asyncio.CancelledError))[1] is not None:
+            try:
+                await app(self.scope, self.receive, self.send)
+            except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
                 self._abandon()
                 raise
-            self._log_exception(error)
-        else:
-            if self._client_closed and not self._answered:
-                # receive() said that it is gone; whom would a 500 be for?
-                logger.debug("%s: client closed its side", self._request_line())
-                self._abandon()
-            elif not (self._answered or self._disconnected):
-                logger.error("%s: returned without completing the response", self._request_line())
-        await self._conclude()
+            except Exception as error:
+                self._log_exception(error)
+            except BaseExceptionGroup as error:
+                if error.split((Exception, asyncio.CancelledError))[1] is not None:
+                    self._abandon()
+                    raise
+                self._log_exception(error)
+            else:
+                if self._finished:
+                    return
+                self._judge_return()
+            await self._conclude()
+        finally:
+            self._sink.application_ended(self)
+
+    def _judge_return(self) -> None:
+        """Log that the application left its response incomplete, if that is its mistake."""
+        if self._client_closed and not self._answered:
+            # receive() said that it is gone; whom would a 500 be for?
+            logger.debug("%s: client closed its side", self._request_line())
+            self._abandon()
+        elif not (self._answered or self._disconnected):
+            logger.error("%s: returned without completing the response", self._request_line())
 
     async def _conclude(self) -> None:
         """Give the client an answer if it has none, or an end if it has half of one."""
@@ -349,7 +390,7 @@ class HTTPCycle:
             self._finish()
             return
         self._state = _OVER
-        self.body.close()
+        self._close_body()
         self._sink.reset_stream(self.stream_id, ErrorCode.INTERNAL_ERROR)
         self._finish()
 
@@ -373,13 +414,6 @@ class HTTPCycle:
 
     def _request_line(self) -> str:
         return f"{self._method} {self.scope.get('path')!a}"
-
-
-def _type_of(message: Any) -> Any:
-    try:
-        return message["type"]
-    except (KeyError, TypeError):
-        raise IllegalMessage(f"not a message with a type: {reprlib.repr(message)}") from None
 
 
 def _is_disconnect(error: BaseException) -> bool:

@@ -15,7 +15,6 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def build_http_scope(
-    *,
     http_version: str,
     method: str,
     target: bytes,
@@ -34,7 +33,9 @@ def build_http_scope(
     whole server (RFC 9110 section 7.1) and stays as it is. ``state`` is None
     when no lifespan is running. ``headers`` is handed on, not copied.
     """
-    raw_path, _, query_string = target.partition(b"?")
+    raw_path, query_string = target, b""
+    if b"?" in target:
+        raw_path, _, query_string = target.partition(b"?")
     octets = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
     path = octets.decode("utf-8", "replace")
     if root_path and raw_path != b"*":

@@ -303,17 +303,13 @@ def _retrieve(task: asyncio.Task[None]) -> None:
 
 if sys.version_info >= (3, 12):
 
-    def _begin_task(
-        state: ApplicationState, coro: Coroutine[Any, Any, None]
-    ) -> asyncio.Task[None]:
+    def _begin_task(state: ApplicationState, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run up to the first real wait at once, which saves a turn of the loop."""
         return asyncio.Task(coro, loop=state.loop, eager_start=True)
 
 else:
 
-    def _begin_task(
-        state: ApplicationState, coro: Coroutine[Any, Any, None]
-    ) -> asyncio.Task[None]:
+    def _begin_task(state: ApplicationState, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run in the next turn of the loop."""
         task = state.loop.create_task(coro)
         # One that is cancelled before that never runs, and so cannot say that it ended.

@@ -31,11 +31,18 @@ _LOWER_TOKEN = bytes(
 )
 _CONTROLS = bytes((*range(0x09), *range(0x0A, 0x20), 0x7F))  # CTL but HTAB: RFC 9110 section 5.5
 
-_CONNECTION_FIELDS = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"upgrade"))
 _DEFAULT_FIELDS = frozenset((b"server", b"date"))
-_SPECIAL_FIELDS = _CONNECTION_FIELDS | _DEFAULT_FIELDS | {b"transfer-encoding", b"content-length"}
+_DROPPED_ON_HTTP2 = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"transfer-encoding")
+)
+_SPECIAL_FIELDS = _DEFAULT_FIELDS | _DROPPED_ON_HTTP2
 _NOT_PAIRS = "headers must be an iterable of pairs (name, value)"
-_known_fields: dict[Any, tuple[bytes, bytes]] = {}  # as the application writes it -> as it is sent
+
+_Checked = tuple[tuple[bytes, bytes], int | None]
+"""A field as it is sent, and its value if it is a content-length."""
+
+# Keyed by what the application writes. The special ones are looked at each time.
+_known_fields: dict[Any, _Checked] = {}
 
 
 def response_fields(
@@ -48,34 +55,34 @@ def response_fields(
     """
     fields: Fields = []
     content_length: int | None = None
-    own: Fields = []
+    own: set[bytes] | None = None
     known = _known_fields.get
     for pair in headers if type(headers) is list else _elements(headers):
         try:
-            field = known(pair)
-        except (TypeError, ValueError):  # a list, or holds a bytearray: not to be remembered
-            field = None
-        if field is None:
-            field = _check_pair(pair)
-        name = field[0]
-        if name in _SPECIAL_FIELDS:
-            if name == b"content-length":
-                if content_length is not None:
-                    raise IllegalMessage("more than one content-length")
-                content_length = int(field[1])
-            elif name in _DEFAULT_FIELDS:
-                own.append(field)
-            elif http_version == "2" or name == b"transfer-encoding":
+            checked = known(pair)
+        except (TypeError, ValueError):  # a list, or holds a bytearray
+            checked = None
+        if checked is None:
+            checked = _check_pair(pair)
+            name = checked[0][0]
+            if name in _DEFAULT_FIELDS:
+                own = {name} if own is None else own | {name}
+            elif name in _DROPPED_ON_HTTP2 and (
+                http_version == "2" or name == b"transfer-encoding"
+            ):
                 # ASGI: the server alone decides about transfer-encoding. On HTTP/2
                 # RFC 9113 section 8.2.2 forbids the others, which applications
                 # written for HTTP/1.1 set in good faith.
                 continue
+        field, length = checked
+        if length is not None:
+            if content_length is not None:
+                raise IllegalMessage("more than one content-length")
+            content_length = length
         fields.append(field)
-    if own:
-        names = [name for name, _ in own]
-        fields += [default for default in defaults if default[0] not in names]
-    else:
-        fields += defaults
+    if own is not None:
+        defaults = [default for default in defaults if default[0] not in own]
+    fields += defaults
     return fields, content_length
 
 
@@ -86,21 +93,25 @@ def _elements(headers: Any) -> list[Any]:
         raise IllegalMessage(_NOT_PAIRS) from None
 
 
-def _check_pair(pair: Any) -> tuple[bytes, bytes]:
-    """Check a field that is not known, and remember one that is likely to come again."""
+def _check_pair(pair: Any) -> _Checked:
+    """Check a field that is not known, and remember it if it is likely to come again."""
     try:
         name, value = pair
     except (TypeError, ValueError):
         raise IllegalMessage(_NOT_PAIRS) from None
     field = check_field(name, value)
-    if type(name) is bytes and type(value) is bytes:
-        if len(name) + len(value) <= MAX_KNOWN_FIELD_SIZE:
-            if len(_known_fields) >= MAX_KNOWN_FIELDS:
-                # Those that come again are soon back. Kept for ever, those that
-                # came once would take their place.
-                _known_fields.clear()
-            _known_fields[name, value] = field
-    return field
+    checked = field, int(field[1]) if field[0] == b"content-length" else None
+    if (
+        type(name) is type(value) is bytes
+        and len(name) + len(value) <= MAX_KNOWN_FIELD_SIZE
+        and field[0] not in _SPECIAL_FIELDS
+    ):
+        if len(_known_fields) >= MAX_KNOWN_FIELDS:
+            # Those that come again are soon back. If none were ever dropped, those
+            # that came once would take their place.
+            _known_fields.clear()
+        _known_fields[name, value] = checked
+    return checked
 
 
 def check_field(name: Any, value: Any) -> tuple[bytes, bytes]:
@@ -116,14 +127,11 @@ def check_field(name: Any, value: Any) -> tuple[bytes, bytes]:
     # A colon is not in a token, so no pseudo-header field gets through either.
     if not lower or 0 in lower:
         raise IllegalMessage(f"illegal header name: {name[:80]!r}")
-    if lower == b"content-length":
-        _check_content_length(value)
-    return lower, value
-
-
-def _check_content_length(value: bytes) -> None:
-    if not value.isdigit() or len(value) > MAX_CONTENT_LENGTH_DIGITS:
+    if lower == b"content-length" and not (
+        value.isdigit() and len(value) <= MAX_CONTENT_LENGTH_DIGITS
+    ):
         raise IllegalMessage(f"illegal content-length: {value[:80]!r}")
+    return lower, value
 
 
 def octets(what: str, value: Any) -> bytes:

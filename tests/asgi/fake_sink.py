@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from h2asgi.asgi.http import HTTPCycle
-from h2asgi.asgi.scope import build_http_scope
+from h2asgi.asgi.scope import connection_scope, http_scope
 from h2asgi.errors import ClientDisconnected
 
 
@@ -75,19 +75,23 @@ class FakeSink:
 
 
 def scope(target: bytes = b"/", **changes: Any) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "http_version": "2",
-        "method": "GET",
-        "target": target,
-        "headers": [(b"host", b"localhost")],
+    connection: dict[str, Any] = {
         "scheme": "https",
         "client": ("127.0.0.1", 50000),
         "server": ("127.0.0.1", 8443),
         "root_path": "",
+    }
+    request: dict[str, Any] = {
+        "http_version": "2",
+        "method": "GET",
+        "target": target,
+        "headers": [(b"host", b"localhost")],
         "state": None,
         "extensions": None,
     }
-    return build_http_scope(**fields | changes)
+    for name, value in changes.items():
+        (request if name in request else connection)[name] = value
+    return http_scope(connection_scope(**connection), **request)
 
 
 def cycle(

@@ -7,6 +7,8 @@ from fake_sink import scope
 from hypothesis import given
 from hypothesis import strategies as st
 
+from h2asgi.asgi.scope import connection_scope, http_scope
+
 
 def test_scope_carries_every_key_of_the_specification():
     assert scope(b"/a%20b?x=%31&y", extensions={}, state={}) == {
@@ -92,11 +94,18 @@ def test_state_is_given_when_a_lifespan_runs_even_if_empty_and_only_then():
 
 def test_what_one_request_writes_into_its_scope_does_not_show_in_the_next():
     extensions = {"tls": {"tls_version": 0x0304}}
+    connection = connection_scope("https", None, None, "")
+
+    def scope(**changes):
+        return http_scope(connection, "2", "GET", b"/", [], None, changes.get("extensions"))
+
     first = scope(extensions=extensions)
+    first["method"] = "MINE"
     first["asgi"]["version"] = "mine"
     first["extensions"]["mine"] = {}
     first["extensions"]["tls"]["mine"] = 1
     second = scope(extensions=extensions)
+    assert second["method"] == "GET"
     assert second["asgi"] == {"version": "3.0", "spec_version": "2.5"}
     assert second["extensions"] == {"tls": {"tls_version": 0x0304}}
     assert "extensions" not in scope()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
+
+# As integers: to look for bytes in bytes takes ten times as long.
+_QUESTION_MARK: Final = ord("?")
+_PERCENT: Final = ord("%")
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -14,15 +18,35 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-def build_http_scope(
-    http_version: str,
-    method: str,
-    target: bytes,
-    headers: list[tuple[bytes, bytes]],
+def connection_scope(
     scheme: str,
     client: tuple[str, int] | None,
     server: tuple[str, int | None] | None,
     root_path: str,
+) -> Scope:
+    """Give what the scopes of one connection's requests have in common, for ``http_scope``."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "http_version": "",
+        "method": "",
+        "scheme": scheme,
+        "path": "",
+        "raw_path": b"",
+        "query_string": b"",
+        "root_path": root_path,
+        "headers": (),
+        "client": client,
+        "server": server,
+    }
+
+
+def http_scope(
+    connection: Scope,
+    http_version: str,
+    method: str,
+    target: bytes,
+    headers: list[tuple[bytes, bytes]],
     state: dict[str, Any] | None,
     extensions: Mapping[str, dict[str, Any]] | None,
 ) -> Scope:
@@ -34,29 +58,22 @@ def build_http_scope(
     when no lifespan is running. ``headers`` is handed on, not copied.
     """
     raw_path, query_string = target, b""
-    if b"?" in target:
+    if _QUESTION_MARK in target:
         raw_path, _, query_string = target.partition(b"?")
-    octets = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
+    octets = unquote_to_bytes(raw_path) if _PERCENT in raw_path else raw_path
     path = octets.decode("utf-8", "replace")
+    root_path = connection["root_path"]
     if root_path and raw_path != b"*":
         path = root_path + path
         raw_path = _raw_root_path(root_path) + raw_path
-    scope: Scope = {
-        "type": "http",
-        # A fresh one each time: what one request writes into it must not show
-        # in the next, and a display of two constants costs less than a copy.
-        "asgi": {"version": "3.0", "spec_version": "2.5"},
-        "http_version": http_version,
-        "method": method,
-        "scheme": scheme,
-        "path": path,
-        "raw_path": raw_path,
-        "query_string": query_string,
-        "root_path": root_path,
-        "headers": headers,
-        "client": client,
-        "server": server,
-    }
+    scope = connection.copy()  # a copy with some values replaced costs less than a display
+    scope["asgi"] = scope["asgi"].copy()  # nothing of one request must show in the next
+    scope["http_version"] = http_version
+    scope["method"] = method
+    scope["path"] = path
+    scope["raw_path"] = raw_path
+    scope["query_string"] = query_string
+    scope["headers"] = headers
     if state is not None:
         scope["state"] = state.copy()
     if extensions is not None:

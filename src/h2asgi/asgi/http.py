@@ -258,7 +258,7 @@ class HTTPCycle:
             message.get("headers", ()), self._default_fields.fields, self._http_version
         )
         # RFC 9110 section 6.4.1: these never have content, whatever the fields say.
-        self._no_content = self._method == "HEAD" or status in (204, 304)
+        self._no_content = self._method == "HEAD" or status == 204 or status == 304
         self._content_left = None if self._no_content else content_length
         if status == 204 and content_length is not None:
             # RFC 9110 section 8.6.
@@ -268,48 +268,46 @@ class HTTPCycle:
         self._state = _START_HELD
 
     def _send_body(self, message: Mapping[str, Any]) -> Awaitable[None]:
-        """Queue a piece of the body; give what sees it out."""
+        """Queue a piece of the body, the head before the first; give what sees it out."""
         if self._state == _AWAITING_START:
             raise IllegalMessage("'http.response.body' before 'http.response.start'")
         data = message.get("body", b"")
         if type(data) is not bytes:
             data = self._body_octets(data)
         last = not message.get("more_body", False)
-        if self._no_content:
+        no_content = self._no_content
+        if no_content:
             data = b""
         size = len(data)
-        if self._content_left is not None:
-            self._content_left = left = self._content_left - size
+        left = self._content_left
+        if left is not None:
+            # RFC 9110 section 8.6.
+            left -= size
             if left < 0 or (last and left):
-                raise self._wrong_length(left, size)
-        stream_ended = self._no_content
+                raise self._wrong_length(left)
+            self._content_left = left
+        stream_ended = no_content
         if self._state == _START_HELD:
-            stream_ended = self._send_held_start(size, last)
+            if last and not no_content:
+                stream_ended = not size
+                if left is None:
+                    self._held_fields.append((b"content-length", b"%d" % size))
+            self._state = _BODY
+            self.status = self._held_status
+            self._sink.send_headers(
+                self.stream_id, self._held_status, self._held_fields, stream_ended
+            )
         if last:
             self._state = _OVER
-            self._close_body()
+        if (last or no_content) and self._body is not None:
+            # The client has its response, so receive() has nothing left to wait for.
+            self._body.close()
         self.body_size += size
         if stream_ended or not (size or last):
             return self._sink.flush()
         return self._sink.send_data(self.stream_id, data, last)
 
-    def _send_held_start(self, size: int, last: bool) -> bool:
-        """Send the head ahead of ``size`` octets; tell whether it ended the stream."""
-        fields = self._held_fields
-        if last and self._content_left is None and not self._no_content:
-            fields.append((b"content-length", b"%d" % size))
-        end_stream = self._no_content or (last and not size)
-        self._state = _BODY
-        self.status = self._held_status
-        if end_stream:
-            # The client has its response, so receive() has nothing left to wait for.
-            self._close_body()
-        self._sink.send_headers(self.stream_id, self.status, fields, end_stream)
-        return end_stream
-
-    def _wrong_length(self, left: int, size: int) -> IllegalMessage:
-        """Hold the body against its content-length (RFC 9110 section 8.6)."""
-        self._content_left = left + size  # refused, and so not counted
+    def _wrong_length(self, left: int) -> IllegalMessage:
         if left < 0:
             return self._illegal(f"body longer than its content-length, by {-left} octets")
         return self._illegal(f"body shorter than its content-length, by {left} octets")

@@ -14,6 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import TextIO
 
 from .config import LogConfig
@@ -29,6 +30,8 @@ TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%z"
 # text around, and surrogates, which no stream can encode.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _UNSAFE_IN_TARGET = re.compile(rb"[^\x21\x23-\x5b\x5d-\x7e]")
+_SAFE_IN_TARGET = _UNSAFE_IN_TARGET.sub(b"", bytes(range(256)))
+_KNOWN_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"))
 
 _COLOURS = {
     logging.DEBUG: "\x1b[2m",
@@ -154,23 +157,24 @@ class AccessLog:
     def __init__(self, write: Callable[[list[str]], None], *, timestamps: bool) -> None:
         self._write = write
         self._timestamps = timestamps
-        self._lines: list[str] = []
+        self._records: list[RequestRecord] = []
         self._second = 0
         self._time = ""
 
     def request_finished(self, record: RequestRecord) -> None:
         """Note the request; the line is written at the end of the loop's turn."""
-        if not self._lines:
+        if not self._records:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._lines.append(self._timestamp() + format_request(record))
+        self._records.append(record)
 
     def flush(self) -> None:
         """Write what was noted."""
-        lines, self._lines = self._lines, []
-        if not lines:
+        records, self._records = self._records, []
+        if not records:
             return
+        timestamp = self._timestamp()
         try:
-            self._write(lines)
+            self._write([timestamp + format_request(record) for record in records])
         except (OSError, ValueError) as error:
             logging.getLogger(SERVER_LOGGER).debug("the access log cannot be written: %s", error)
 
@@ -186,19 +190,24 @@ class AccessLog:
 
 def format_request(record: RequestRecord) -> str:
     """Write one request as in ``AccessLog``, without the time. The result is ASCII."""
-    client = record.client
-    if client is None:
-        address = "-"
-    elif ":" in client[0]:
-        address = f"[{client[0]}]:{client[1]}"
-    else:
-        address = f"{client[0]}:{client[1]}"
-    method = _quoted(record.method.encode("utf-8", "surrogatepass"))
+    method = record.method
+    if method not in _KNOWN_METHODS:
+        method = _quoted(method.encode("utf-8", "surrogatepass"))
     return (
-        f'{address} "{method} {_quoted(record.target)} HTTP/{record.http_version}" '
+        f'{_address(record.client)} "{method} {_quoted(record.target)} HTTP/{record.http_version}" '
         f"{record.status or '-'} {record.body_size} {record.duration * 1000:.1f}ms"
     )
 
 
+@lru_cache(maxsize=1024)  # a client sends many requests; some hundred octets each
+def _address(client: tuple[str, int] | None) -> str:
+    if client is None:
+        return "-"
+    host, port = client
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _quoted(text: bytes) -> str:
+    if not text.translate(None, _SAFE_IN_TARGET):
+        return text.decode("ascii")
     return _UNSAFE_IN_TARGET.sub(lambda match: b"\\x%02x" % ord(match[0]), text).decode("ascii")

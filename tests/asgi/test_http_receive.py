@@ -182,6 +182,41 @@ def test_an_early_response_before_the_body_was_read_gives_disconnect():
     asyncio.run(main())
 
 
+async def _answered(one):
+    await one.send(START)
+    await one.send({"type": "http.response.body", "body": b"x"})
+
+
+async def _head_answered(one):
+    await one.send(START)
+    await one.send({"type": "http.response.body", "body": b"x", "more_body": True})
+
+
+async def _disconnected(one):
+    one.disconnect()
+
+
+async def _abandoned(one):
+    await one.send(START)
+    await one.send({"type": "http.response.body", "body": b"x", "more_body": True})
+    with pytest.raises(RuntimeError):
+        await one.send(START)
+
+
+@pytest.mark.parametrize(
+    ("event", "method"),
+    [(_answered, "GET"), (_head_answered, "HEAD"), (_disconnected, "GET"), (_abandoned, "GET")],
+)
+def test_first_receive_after_the_end_gives_disconnect_also_without_a_body(event, method):
+    async def main():
+        one = cycle(FakeSink(), method=method)
+        await event(one)
+        for _ in range(2):
+            assert await soon(one.receive()) == DISCONNECT
+
+    asyncio.run(main())
+
+
 def informationals(sink):
     return [call for call in sink.calls if call[0] == "informational"]
 

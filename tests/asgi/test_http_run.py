@@ -33,6 +33,7 @@ def run(app, *, disconnect=False, **options):
             await app(scope, receive, send, one.disconnect)
 
         await one.run(with_disconnect if disconnect else app)
+        assert sink.ended == 1
         return sink
 
     return asyncio.run(main())
@@ -320,6 +321,7 @@ def test_cancellation_resets_what_is_not_complete_and_goes_on(log, messages, kin
         assert task.cancelled()
         assert sink.kinds == kinds
         assert len(sink.finished) == 1
+        assert sink.ended == 1
 
     asyncio.run(main())
     assert log.records == []
@@ -356,6 +358,7 @@ def test_what_ends_the_process_is_passed_on(error):
     with pytest.raises(type(error)):
         coroutine.send(None)
     assert sink.calls == [RESET]
+    assert sink.ended == 1
 
 
 def test_a_disconnect_does_not_cancel_the_application():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
+import gc
 
 import pytest
 from applications import START, Stepwise, body, hello, reader, silent
@@ -279,6 +281,37 @@ def test_task_that_was_cancelled_is_forgotten(driver):
     assert driver.state.tasks == set()
     assert driver.idle_calls == calls + 1
     assert peer.response(stream_id).error_code == 2
+
+
+def test_server_is_told_when_the_last_task_ends(driver):
+    driver.serve(silent)
+    peer = driver.http2()
+    peer.request()
+    peer.request()
+    calls = driver.idle_calls
+    for task, told in zip(tuple(driver.state.tasks), (0, 1), strict=True):
+        task.cancel()
+        driver.loop.settle()
+        assert driver.idle_calls == calls + told
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+def test_exception_that_stops_a_task_is_not_reported_again_by_asyncio(driver, turns):
+    """The fixture looks at what the loop was told."""
+    ran = []
+
+    async def app(scope, receive, send):
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        ran.append(True)
+        raise BaseExceptionGroup("stop", [KeyboardInterrupt()])
+
+    driver.serve(app)
+    peer = driver.http2()
+    assert peer.response(peer.request()).error_code == 2
+    assert ran
+    assert driver.state.tasks == set()
+    gc.collect()
 
 
 def test_exception_of_a_task_is_logged_once_by_its_cycle(driver, caplog):

@@ -23,6 +23,7 @@ from typing import Any, Final, Protocol
 
 from ..errors import ClientDisconnected, ErrorCode, IllegalMessage
 from .body import RequestBody
+from .exceptions import log_exception
 from .fields import Fields, octets, response_fields
 from .scope import Application, Message, Scope
 
@@ -35,9 +36,6 @@ _BODY: Final = 2
 _OVER: Final = 3  # complete, or reset by this side
 
 _ERROR_BODY: Final = b"Internal Server Error"
-
-_MAX_CAUSES = 16
-"""Links of an exception's chain to look at; a chain can be a circle."""
 
 
 class Sink(Protocol):
@@ -398,36 +396,7 @@ class HTTPCycle:
             self._sink.request_finished(self)
 
     def _log_exception(self, error: BaseException) -> None:
-        """Log once; what the client's leaving brought about is not the application's mistake."""
-        if self._disconnected and _is_disconnect(error):
-            logger.debug("%s: client disconnected", self._request_line(), exc_info=error)
-        elif self._disconnected and _follows_disconnect(error):
-            # Frameworks put an exception of their own in place of the OSError.
-            # A mistake in the clean-up looks the same, so it is not kept secret.
-            # As text: a record that is kept must not keep the frames, and with
-            # them the application's generators, alive.
-            logger.info("%s: client disconnected: %s", self._request_line(), ascii(error))
-        else:
-            logger.error("%s: exception in the application", self._request_line(), exc_info=error)
+        log_exception(error, self._request_line(), disconnected=self._disconnected)
 
     def _request_line(self) -> str:
         return f"{self._method} {self.scope.get('path')!a}"
-
-
-def _is_disconnect(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return all(map(_is_disconnect, error.exceptions))
-    return isinstance(error, (ClientDisconnected, asyncio.CancelledError))
-
-
-def _follows_disconnect(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return all(map(_follows_disconnect, error.exceptions))
-    cause: BaseException | None = error
-    for _ in range(_MAX_CAUSES):
-        if cause is None:
-            return False
-        if _is_disconnect(cause):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False

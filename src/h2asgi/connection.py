@@ -144,6 +144,8 @@ class Connection(asyncio.BufferedProtocol):
         assert self._engine is not None
         self._engine.receive_data(data, self._loop.time())
         self._take_events()
+        if self._engine.reading_suspended and not self._reading_paused:
+            self._update_reading()  # now: uvloop reads up to 32 times before a flush has its turn
         self._schedule_flush()
 
     def eof_received(self) -> bool:

@@ -158,6 +158,16 @@ def test_http1_reading_stops_at_the_window_and_goes_on_when_the_body_is_taken(dr
     assert [len(message["body"]) for message in app.done] == [1024, 1024]
 
 
+def test_http1_reading_stops_at_once(driver):
+    """uvloop reads many times in a turn of the loop, without a flush in between."""
+    driver.serve(silent, http1=HTTP1Config(receive_window=len(FRAME)))
+    peer = driver.http1()
+    peer.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n")
+    assert peer.transport.reading
+    peer.deliver(FRAME)
+    assert not peer.transport.reading
+
+
 def test_http1_reading_goes_on_after_an_answer_that_left_the_body_unread(driver):
     app = Stepwise()
     driver.serve(app, http1=HTTP1Config(receive_window=1024))

@@ -28,7 +28,7 @@ ARROWS = {
         *{"banner", "config", "connection", "devcerts", "errors", "importer", "lifespan"},
         *{"listener", "logs", "options", "process", "protocol.engines", "sockets", "tls", "trace"},
     },
-    "listener": {"sockets"},
+    "listener": {"sockets", "tls_transport"},
     "connection": {
         *{"errors", "exchanges", "limits", "protocol", "protocol.engines", "protocol.http2"},
         *{"tcp"},
@@ -52,6 +52,7 @@ ARROWS = {
     "errors": set(),
     "limits": set(),
     "tcp": set(),
+    "tls_transport": set(),
     "trace": set(),
     "_version": set(),
 }

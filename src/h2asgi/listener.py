@@ -16,6 +16,7 @@ import ssl
 from collections.abc import Callable
 
 from .sockets import ListeningSocket
+from .tls_transport import READ_SIZE, TLSTransport
 
 logger = logging.getLogger("h2asgi")
 
@@ -24,11 +25,6 @@ ACCEPTS_PER_TURN = 64
 
 EXHAUSTED_PAUSE = 1.0
 """Seconds without accepting once descriptors ran out; trying at once again would only spin."""
-
-TLS_SHUTDOWN_TIMEOUT = 30.0
-"""Seconds for the last octets and close_notify, then for the peer's. What the event loop has not
-written by then it drops, so this is for slow readers of the end of an answer; a server that stops
-does not wait for it."""
 
 NOTSENT_LOWAT = 128 * 1024
 """Bytes not yet sent above which the kernel takes no more.
@@ -48,7 +44,7 @@ _GONE = frozenset(
 """What accept(2) reports about the connection it took from the queue, not about the listener."""
 
 ServerAddress = tuple[str, int | None]
-Factory = Callable[[ServerAddress], asyncio.BaseProtocol]
+Factory = Callable[[ServerAddress], asyncio.BufferedProtocol]
 
 
 class Listener:
@@ -71,6 +67,7 @@ class Listener:
         self._factory = factory
         self._ssl_context = ssl_context
         self._handshake_timeout = handshake_timeout
+        self._ciphertext = memoryview(bytearray(READ_SIZE))
         self._handshakes: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._resuming: asyncio.TimerHandle | None = None
@@ -139,13 +136,10 @@ class Listener:
     async def _connect(self, sock: socket.socket) -> None:
         try:
             protocol = self._protocol_of(sock)
-            await self._loop.connect_accepted_socket(
-                lambda: protocol,
-                sock,
-                ssl=self._ssl_context,
-                ssl_handshake_timeout=self._handshake_timeout if self._ssl_context else None,
-                ssl_shutdown_timeout=TLS_SHUTDOWN_TIMEOUT if self._ssl_context else None,
-            )
+            if self._ssl_context is None:
+                await self._loop.connect_accepted_socket(lambda: protocol, sock)
+            else:
+                await self._connect_tls(protocol, sock, self._ssl_context)
         except OSError as error:
             # Plain HTTP on the TLS port, a time-out, a reset, no common version:
             # a peer's affair, and ssl.SSLError is an OSError.
@@ -153,12 +147,24 @@ class Listener:
         except Exception:
             logger.exception("a connection could not be set up")
 
-    def _protocol_of(self, sock: socket.socket) -> asyncio.BaseProtocol:
+    def _protocol_of(self, sock: socket.socket) -> asyncio.BufferedProtocol:
         try:
             return self._factory(_set_options(sock))
         except BaseException:
             sock.close()  # no transport will
             raise
+
+    async def _connect_tls(
+        self, protocol: asyncio.BufferedProtocol, sock: socket.socket, context: ssl.SSLContext
+    ) -> None:
+        try:
+            transport = TLSTransport(self._loop, sock, context, self._ciphertext)
+            async with asyncio.timeout(self._handshake_timeout):
+                await transport.handshake()
+        except BaseException:
+            sock.close()
+            raise
+        transport.start(protocol)
 
 
 def _set_options(sock: socket.socket) -> ServerAddress:
@@ -167,6 +173,8 @@ def _set_options(sock: socket.socket) -> ServerAddress:
     name = sock.getsockname()
     if not isinstance(name, tuple):
         return os.fsdecode(name), None
+    # What is written is whole already: waiting for more would only delay it.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # A peer that vanished is found out in the end, also while nothing is sent to it.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):

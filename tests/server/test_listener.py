@@ -50,7 +50,7 @@ def client_context(authority) -> ssl.SSLContext:
     return context
 
 
-class Greeter(asyncio.Protocol):
+class Greeter(asyncio.BufferedProtocol):
     """Says where the connection came in, and keeps it."""
 
     def __init__(self, server: tuple[str, int | None]) -> None:
@@ -61,6 +61,9 @@ class Greeter(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
         self.transport.write(repr(self.server).encode() + b"\n")
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return bytearray(1024)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.lost.set()

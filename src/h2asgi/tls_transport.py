@@ -1,0 +1,406 @@
+"""TLS over a socket: an asyncio transport around ``ssl.SSLObject``.
+
+It takes the place of the event loop's own TLS for three reasons. Theirs keeps
+up to 512 KiB for each connection that has once received a body, and asyncio's
+302 KiB for every one. Theirs reads for as long as a peer sends, so that one that
+sends nothing but key updates (RFC 8446 section 4.6.3) holds all others up; here
+each wake-up takes one piece of bounded size. And both end differently.
+
+What arrives is decrypted straight into the protocol's buffer. What is written
+is kept as it was given until the socket takes it, and only then encrypted.
+
+The end (RFC 8446 section 6.1): what was written, close_notify and TCP's FIN go
+out; then input is dropped until the peer has closed its side too. A socket that
+is closed while input comes in makes the kernel send RST, which destroys what the
+peer has not read yet. There is no bound on that time here, as there is none on a
+peer that does not read: deadlines are the protocol's affair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from contextlib import suppress
+from typing import Any
+
+READ_SIZE = 64 * 1024
+"""Octets taken from the socket per wake-up: a peer's share of the loop's time. 2,400 key updates
+fit in, which take about 20 ms."""
+
+WRITE_SIZE = 64 * 1024
+"""Octets encrypted before they are sent: few calls of the kernel, and a small rest to keep."""
+
+DISCARD_LIMIT = 1024 * 1024
+"""Octets dropped after the end before a peer that goes on sending gets an RST."""
+
+ALERTS_LIMIT = 16 * 1024
+"""Octets of answers to the TLS layer itself that may wait for a peer that does not read them."""
+
+HANDSHAKE_READ_SIZE = 16 * 1024
+
+
+class TLSTransport(asyncio.Transport):
+    """The server's side of one TLS connection on ``sock``, which it owns from ``start`` on.
+
+    ``ciphertext`` is scratch space that all transports of a loop may share. The
+    protocol is a ``BufferedProtocol``; ``eof_received`` may not keep the
+    connection open, and a broken connection is lost with the error, an OSError.
+    """
+
+    __slots__ = (
+        *("_backlog", "_backlog_size", "_ciphertext", "_closing", "_discarded", "_failure"),
+        *(
+            "_high",
+            "_incoming",
+            "_input_ended",
+            "_input_over",
+            "_loop",
+            "_lost",
+            "_low",
+            "_notified",
+        ),
+        *("_outgoing", "_protocol", "_reading", "_sock", "_ssl", "_unsent", "_waiting_to_write"),
+        *("_writing_paused",),
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        ciphertext: memoryview,
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._ciphertext = ciphertext
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._protocol: asyncio.BufferedProtocol
+        # Input.
+        self._reading = False
+        self._input_ended = False  # close_notify has come
+        self._input_over = False  # nothing more is taken from the socket
+        self._failure: ssl.SSLError | None = None  # of decryption
+        self._discarded = 0
+        # Output: first what is encrypted, then what is not.
+        self._unsent: bytes | memoryview = b""
+        self._backlog: list[memoryview] = []
+        self._backlog_size = 0
+        self._waiting_to_write = False
+        self._writing_paused = False
+        self.set_write_buffer_limits()
+        # The end.
+        self._closing = False
+        self._notified = False
+        self._lost = False
+
+    # The beginning.
+
+    async def handshake(self) -> None:
+        """Agree on keys with the client; raises OSError and leaves the socket to the caller."""
+        done = False
+        while not done:
+            try:
+                self._ssl.do_handshake()
+                done = True
+            except ssl.SSLWantReadError:
+                if self._outgoing.pending:
+                    await self._loop.sock_sendall(self._sock, self._outgoing.read())
+                data = await self._loop.sock_recv(self._sock, HANDSHAKE_READ_SIZE)
+                if not data:
+                    raise ConnectionResetError("the client left during the handshake") from None
+                self._incoming.write(data)
+            except ssl.SSLError:
+                self._send_alert()
+                raise
+
+    def start(self, protocol: asyncio.BufferedProtocol) -> None:
+        """Hand the connection to ``protocol``, after the handshake."""
+        self._protocol = protocol
+        self._reading = True
+        try:
+            protocol.connection_made(self)
+        except BaseException:
+            self.abort()
+            raise
+        if self._reading or self._closing:
+            self._add_reader()
+        # After what the protocol scheduled: session tickets go out with its first octets, and
+        # its first input may have come with the client's last message.
+        self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if not self._closing:
+            self._decrypt()
+            self._flush()
+
+    # What a transport tells.
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Give ``socket``, ``ssl_object`` or ``peername``."""
+        if name == "socket":
+            return self._sock
+        if name == "ssl_object":
+            return self._ssl
+        if name == "peername":
+            with suppress(OSError):
+                return self._sock.getpeername()
+        return default
+
+    def is_closing(self) -> bool:
+        """Whether nothing more can be written."""
+        return self._closing
+
+    def get_write_buffer_size(self) -> int:
+        """Octets that the kernel does not have yet; of some of them, their size encrypted."""
+        return self._backlog_size + len(self._unsent)
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Give the low and the high-water mark."""
+        return self._low, self._high
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set the marks for ``pause_writing`` and ``resume_writing``, as asyncio does."""
+        if high is None:
+            high = 64 * 1024 if low is None else 4 * low
+        self._high = high
+        self._low = high // 4 if low is None else low
+
+    def can_write_eof(self) -> bool:
+        """TLS has a half-close, of which ``eof_received`` makes no use: no."""
+        return False
+
+    # Input.
+
+    def is_reading(self) -> bool:
+        """Whether the protocol is given what arrives."""
+        return self._reading
+
+    def pause_reading(self) -> None:
+        """Leave input where it is, also what is decrypted already."""
+        if self._reading and not self._closing:
+            self._reading = False
+            self._loop.remove_reader(self._sock.fileno())
+
+    def resume_reading(self) -> None:
+        """Go on, first with what has been taken from the socket."""
+        if not self._reading and not self._closing:
+            self._reading = True
+            self._add_reader()
+            self._loop.call_soon(self._go_on)
+
+    def _add_reader(self) -> None:
+        self._loop.add_reader(self._sock.fileno(), self._read_ready)
+
+    def _read_ready(self) -> None:
+        try:
+            size = self._sock.recv_into(self._ciphertext)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lose(error)
+            return
+        if self._closing:
+            self._discard(size)
+        elif size:
+            self._incoming.write(self._ciphertext[:size])
+            self._decrypt()
+        else:
+            self._end_of_file()
+
+    def _decrypt(self) -> None:
+        """Hand on what has arrived, until that is all or the protocol wants no more."""
+        while self._reading and not self._closing:
+            buffer = memoryview(self._protocol.get_buffer(-1))
+            size = self._fill(buffer)
+            if size:
+                self._deliver(size)
+            if self._failure is not None:
+                self._lose(self._failure)
+                return
+            if self._input_ended:
+                self._end_of_input()
+                return
+            if size < len(buffer) and not self._incoming.pending:
+                break
+        if self._waiting_to_write:
+            if self._outgoing.pending > ALERTS_LIMIT:
+                self._lose(ConnectionAbortedError("the client does not read TLS's own answers"))
+        elif (self._outgoing.pending or self._backlog) and not self._lost:
+            # The TLS layer answers something, or could not encrypt before it had read.
+            self._flush()
+
+    def _fill(self, buffer: memoryview) -> int:
+        """Decrypt into ``buffer``; notes if the input ends or breaks behind that."""
+        space, filled = len(buffer), 0
+        try:
+            while filled < space:
+                size: int = self._ssl.read(space - filled, buffer[filled:])  # type: ignore[assignment]
+                if not size:
+                    self._input_ended = True  # close_notify
+                    break
+                filled += size
+                if not self._incoming.pending:
+                    break
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            self._failure = error
+        return filled
+
+    def _deliver(self, size: int) -> None:
+        try:
+            self._protocol.buffer_updated(size)
+        except BaseException:
+            self.abort()
+            raise
+
+    def _end_of_file(self) -> None:
+        """TCP's FIN, with close_notify before it or without."""
+        self._decrypt()  # what a pause has left
+        if self._lost or not (self._reading or self._closing):
+            return  # paused again: this is seen once more
+        self._stop_input()
+        if not self._closing:
+            self._end_of_input()
+        elif not self.get_write_buffer_size():
+            self._finish(None)
+
+    def _end_of_input(self) -> None:
+        try:
+            self._protocol.eof_received()
+        finally:
+            self.close()
+
+    def _discard(self, size: int) -> None:
+        """Drop what comes after the end, so that no RST overtakes what went out."""
+        self._discarded += size
+        if not size or self._discarded > DISCARD_LIMIT:
+            self._stop_input()
+            if not self.get_write_buffer_size():
+                self._finish(None)
+
+    def _stop_input(self) -> None:
+        self._input_over = True
+        self._loop.remove_reader(self._sock.fileno())
+
+    # Output.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send what the socket takes and keep the rest, as it is: ``data`` must not change."""
+        if self._closing or not data:
+            return
+        self._backlog.append(memoryview(data))
+        self._backlog_size += len(data)
+        if not self._waiting_to_write:
+            self._flush()
+        if self.get_write_buffer_size() > self._high and not self._writing_paused:
+            self._writing_paused = True
+            self._protocol.pause_writing()
+
+    def _flush(self) -> None:
+        """Encrypt and send until nothing is left or the socket takes no more."""
+        try:
+            while self._unsent or self._encrypt():
+                sent = self._send(self._unsent)
+                if sent < len(self._unsent):
+                    self._unsent = memoryview(self._unsent)[sent:]
+                    self._wait_to_write()
+                    break
+                self._unsent = b""
+            else:
+                self._stop_waiting_to_write()
+                if self._notified:
+                    self._shut_down()
+        except OSError as error:
+            self._lose(error)
+        if self._writing_paused and self.get_write_buffer_size() <= self._low:
+            self._writing_paused = False
+            self._protocol.resume_writing()
+
+    def _send(self, data: bytes | memoryview) -> int:
+        try:
+            return self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+
+    def _encrypt(self) -> bool:
+        """Make the next octets for the socket; says whether there are any."""
+        backlog, outgoing = self._backlog, self._outgoing
+        try:
+            while backlog and outgoing.pending < WRITE_SIZE:
+                data = backlog[0]
+                size = self._ssl.write(data)  # one record, at most 16 KiB
+                self._backlog_size -= size
+                if size == len(data):
+                    del backlog[0]
+                else:
+                    backlog[0] = data[size:]
+        except ssl.SSLWantReadError:
+            pass  # half a key update has come: writing goes on when the other half is read
+        if self._closing and not backlog and not self._notified:
+            self._notified = True
+            with suppress(ssl.SSLError):  # it would wait for the peer's
+                self._ssl.unwrap()
+        self._unsent = outgoing.read()
+        return bool(self._unsent)
+
+    def _wait_to_write(self) -> None:
+        if not self._waiting_to_write:
+            self._waiting_to_write = True
+            self._loop.add_writer(self._sock.fileno(), self._flush)
+
+    def _stop_waiting_to_write(self) -> None:
+        if self._waiting_to_write:
+            self._waiting_to_write = False
+            self._loop.remove_writer(self._sock.fileno())
+
+    # The end.
+
+    def close(self) -> None:
+        """Send what is left, close_notify and FIN; the connection is lost when the peer closes."""
+        if self._closing:
+            return
+        self._closing = True
+        if not self._input_over and not self._reading:
+            self._add_reader()
+        self._reading = False
+        if not self._waiting_to_write:
+            self._flush()
+
+    def _shut_down(self) -> None:
+        """Everything is with the kernel."""
+        if self._input_over:
+            self._finish(None)
+        else:
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def abort(self) -> None:
+        """Close at once, without close_notify."""
+        self._finish(None)
+
+    def _lose(self, error: OSError) -> None:
+        """Break the connection, with the alert that OpenSSL has made, if any."""
+        if not self._unsent:
+            self._send_alert()
+        self._finish(error)
+
+    def _send_alert(self) -> None:
+        if self._outgoing.pending:
+            with suppress(OSError):
+                self._sock.send(self._outgoing.read())
+
+    def _finish(self, error: OSError | None) -> None:
+        if self._lost:
+            return
+        self._lost = self._closing = True
+        self._reading = False
+        self._loop.remove_reader(self._sock.fileno())
+        self._stop_waiting_to_write()
+        self._sock.close()
+        self._backlog.clear()
+        self._backlog_size = 0
+        self._unsent = b""
+        self._loop.call_soon(self._protocol.connection_lost, error)

@@ -159,8 +159,7 @@ class Listener:
     ) -> None:
         try:
             transport = TLSTransport(self._loop, sock, context, self._ciphertext)
-            async with asyncio.timeout(self._handshake_timeout):
-                await transport.handshake()
+            await transport.handshake(self._handshake_timeout)
         except BaseException:
             sock.close()
             raise

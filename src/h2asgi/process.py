@@ -81,10 +81,7 @@ async def _end_leftovers() -> None:
 
 
 def log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Exception handler of the loop: what a peer's network did is no error of ours.
-
-    TLS ends without close_notify and time-outs of the TLS shutdown come here too.
-    """
+    """Exception handler of the loop: what a peer's network did is no error of ours."""
     error = context.get("exception")
     message = context.get("message", "error in the event loop")
     network = isinstance(error, OSError) and ("transport" in context or "protocol" in context)

@@ -24,7 +24,7 @@ def peer_has_closed(transport: asyncio.Transport) -> bool:
     An event loop hears of that only from reading. Where the kernel cannot be
     asked it is not known, and the answer is no.
     """
-    sock = transport.get_extra_info("socket")  # None from TLS when the connection was just lost
+    sock = transport.get_extra_info("socket")
     if sock is None or sock.fileno() < 0 or not hasattr(select, "poll"):
         return False
     poll = select.poll()
@@ -36,12 +36,8 @@ def peer_has_closed(transport: asyncio.Transport) -> bool:
 
 
 def is_delivered(transport: asyncio.Transport) -> bool:
-    """Whether the peer's system has acknowledged everything that was written.
-
-    The buffers of a TLS transport are not all visible, but none of them holds
-    anything for long while the kernel's own queue is empty.
-    """
-    sock = transport.get_extra_info("socket")  # None from TLS when the connection was just lost
+    """Whether the peer's system has acknowledged everything that was written."""
+    sock = transport.get_extra_info("socket")
     if _QUEUE_REQUEST is None or sock is None or transport.get_write_buffer_size():
         return False
     with suppress(OSError, ValueError):

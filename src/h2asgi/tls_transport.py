@@ -19,6 +19,7 @@ peer that does not read: deadlines are the protocol's affair.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from contextlib import suppress
@@ -98,35 +99,43 @@ class TLSTransport(asyncio.Transport):
 
     # The beginning.
 
-    async def handshake(self) -> None:
-        """Agree on keys with the client; raises OSError and leaves the socket to the caller."""
-        done = False
-        while not done:
-            try:
-                self._ssl.do_handshake()
-                done = True
-            except ssl.SSLWantReadError:
-                if self._outgoing.pending:
-                    await self._loop.sock_sendall(self._sock, self._outgoing.read())
-                data = await self._loop.sock_recv(self._sock, HANDSHAKE_READ_SIZE)
-                if not data:
-                    raise ConnectionResetError("the client left during the handshake") from None
-                self._incoming.write(data)
-            except ssl.SSLError:
-                self._send_alert()
-                raise
+    async def handshake(self, timeout: float) -> None:
+        """Agree on keys with the client, within ``timeout`` seconds.
+
+        Raises OSError, and leaves the socket to the caller.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                while not self._handshake_done():
+                    if self._outgoing.pending:
+                        await self._loop.sock_sendall(self._sock, self._outgoing.read())
+                    data = await self._loop.sock_recv(self._sock, HANDSHAKE_READ_SIZE)
+                    if not data:
+                        raise ConnectionResetError("the client left during the handshake")
+                    self._incoming.write(data)
+        except TimeoutError:
+            raise TimeoutError(f"the handshake took longer than {timeout:g} s") from None
+
+    def _handshake_done(self) -> bool:
+        try:
+            self._ssl.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError:
+            self._send_alert()
+            raise
+        return True
 
     def start(self, protocol: asyncio.BufferedProtocol) -> None:
         """Hand the connection to ``protocol``, after the handshake."""
         self._protocol = protocol
         self._reading = True
+        self._add_reader()
         try:
             protocol.connection_made(self)
         except BaseException:
             self.abort()
             raise
-        if self._reading or self._closing:
-            self._add_reader()
         # After what the protocol scheduled: session tickets go out with its first octets, and
         # its first input may have come with the client's last message.
         self._loop.call_soon(self._go_on)
@@ -157,10 +166,6 @@ class TLSTransport(asyncio.Transport):
         """Octets that the kernel does not have yet; of some of them, their size encrypted."""
         return self._backlog_size + len(self._unsent)
 
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        """Give the low and the high-water mark."""
-        return self._low, self._high
-
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Set the marks for ``pause_writing`` and ``resume_writing``, as asyncio does."""
         if high is None:
@@ -173,10 +178,6 @@ class TLSTransport(asyncio.Transport):
         return False
 
     # Input.
-
-    def is_reading(self) -> bool:
-        """Whether the protocol is given what arrives."""
-        return self._reading
 
     def pause_reading(self) -> None:
         """Leave input where it is, also what is decrypted already."""
@@ -209,6 +210,9 @@ class TLSTransport(asyncio.Transport):
             self._decrypt()
         else:
             self._end_of_file()
+        # An RST behind what was read: uvloop reports that once, and then watches no longer.
+        if not self._lost and (number := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
+            self._finish(OSError(number, os.strerror(number)))
 
     def _decrypt(self) -> None:
         """Hand on what has arrived, until that is all or the protocol wants no more."""
@@ -332,7 +336,7 @@ class TLSTransport(asyncio.Transport):
         try:
             while backlog and outgoing.pending < WRITE_SIZE:
                 data = backlog[0]
-                size = self._ssl.write(data)  # one record, at most 16 KiB
+                size = self._ssl.write(data[:WRITE_SIZE])
                 self._backlog_size -= size
                 if size == len(data):
                     del backlog[0]

@@ -1,0 +1,216 @@
+"""Both ends of a TLS connection in one loop: the transport under test, and its client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator
+from typing import Any
+
+from h2asgi.tls_transport import READ_SIZE, TLSTransport
+
+HANG = 10
+
+
+class Recorder(asyncio.BufferedProtocol):
+    """Notes what the transport tells; ``pausing`` pauses reading at each piece."""
+
+    def __init__(self, buffer_size: int = 256 * 1024, *, pausing: bool = False) -> None:
+        self.buffer = bytearray(buffer_size)
+        self.pausing = pausing
+        self.received = bytearray()
+        self.events: list[str] = []
+        self.error: Exception | None = None
+        self.lost = asyncio.Event()
+        self.writable = asyncio.Event()
+        self.writable.set()
+        self.transport: TLSTransport
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.events.append("made")
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self.buffer
+
+    def buffer_updated(self, size: int) -> None:
+        assert 0 < size <= len(self.buffer)
+        self.received += self.buffer[:size]
+        if self.pausing:
+            self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self.events.append("eof")
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.events.append("lost")
+        self.error = error
+        self.lost.set()
+
+    def pause_writing(self) -> None:
+        self.events.append("pause")
+        self.writable.clear()
+
+    def resume_writing(self) -> None:
+        self.events.append("resume")
+        self.writable.set()
+
+
+class TLSClient:
+    """A client whose TLS records are in the test's hand."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        self.sock = sock
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.ssl = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+
+    async def handshake(self, piece: int = 65_536, last: bytes = b"") -> None:
+        """``last`` goes out together with the client's last message."""
+        while True:
+            try:
+                self.ssl.do_handshake()
+            except ssl.SSLWantReadError:
+                await self.flush(piece)
+                await self._take()
+            else:
+                if last:
+                    self.ssl.write(last)
+                await self.flush(piece)
+                return
+
+    async def flush(self, piece: int = 65_536) -> None:
+        data = self.outgoing.read()
+        for start in range(0, len(data), piece):
+            await self.loop.sock_sendall(self.sock, data[start : start + piece])
+            if piece < len(data):
+                await asyncio.sleep(0)
+
+    async def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self.ssl.write(view) :]
+        await self.flush()
+
+    async def read(self, size: int = 65_536) -> bytes:
+        """Some octets; none at close_notify. TCP's end without it raises SSLEOFError."""
+        while True:
+            try:
+                return self.ssl.read(size)
+            except ssl.SSLZeroReturnError:
+                return b""
+            except ssl.SSLWantReadError:
+                await self._take()
+
+    async def read_all(self) -> bytes:
+        data = bytearray()
+        while more := await self.read():
+            data += more
+        return bytes(data)
+
+    async def close_notify(self) -> None:
+        with contextlib.suppress(ssl.SSLError):
+            self.ssl.unwrap()
+        await self.flush()
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def reset(self) -> None:
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    async def _take(self) -> None:
+        async with asyncio.timeout(HANG):
+            data = await self.loop.sock_recv(self.sock, 65_536)
+        if data:
+            self.incoming.write(data)
+        else:
+            self.incoming.write_eof()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """Client and server, not blocking, with small buffers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        client.connect(listening.getsockname())
+        server = listening.accept()[0]
+    for sock in (client, server):
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return client, server
+
+
+class Pair:
+    """What a test works with; at its end, nothing of the transport may be left."""
+
+    def __init__(self, contexts: tuple[ssl.SSLContext, ssl.SSLContext], protocol: Any) -> None:
+        ours, theirs = contexts
+        client_sock, self.sock = tcp_pair()
+        self.fd = self.sock.fileno()
+        self.client = TLSClient(client_sock, theirs)
+        self.protocol = protocol
+        scratch = memoryview(bytearray(READ_SIZE))
+        self.transport = TLSTransport(asyncio.get_running_loop(), self.sock, ours, scratch)
+
+    async def connect(self, piece: int = 65_536, last: bytes = b"") -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.client.handshake(piece, last))
+            group.create_task(self.serve())
+
+    async def serve(self) -> None:
+        await self.transport.handshake(HANG)
+        self.transport.start(self.protocol)
+
+    async def read_tickets(self) -> None:
+        """See that closing the client sends FIN: with unread session tickets it sends RST."""
+        self.transport.write(b"!")
+        assert await self.client.read() == b"!"
+
+    async def lost(self) -> None:
+        """Wait for the end, and see that it left nothing behind."""
+        async with asyncio.timeout(HANG):
+            await self.protocol.lost.wait()
+        assert self.protocol.events.count("lost") == 1
+        assert self.sock.fileno() == -1
+        loop = asyncio.get_running_loop()
+        assert not loop.remove_reader(self.fd)
+        assert not loop.remove_writer(self.fd)
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext], protocol: Any = None, **options: Any
+) -> AsyncIterator[Pair]:
+    """A connection after its handshake."""
+    pair = Pair(contexts, protocol or Recorder())
+    try:
+        await pair.connect(**options)
+        yield pair
+    finally:
+        pair.client.close()
+        if not pair.protocol.lost.is_set():
+            pair.transport.abort()
+        await pair.lost()
+
+
+async def turns(count: int = 20) -> None:
+    """Let the loop do what it can do."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(HANG):
+        while not condition():
+            await asyncio.sleep(0.001)

@@ -1,10 +1,10 @@
 """TLS over a socket: an asyncio transport around ``ssl.SSLObject``.
 
-It takes the place of the event loop's own TLS for three reasons. Theirs keeps
-up to 512 KiB for each connection that has once received a body, and asyncio's
-302 KiB for every one. Theirs reads for as long as a peer sends, so that one that
-sends nothing but key updates (RFC 8446 section 4.6.3) holds all others up; here
-each wake-up takes one piece of bounded size. And both end differently.
+It takes the place of the event loops' own TLS for two reasons. Theirs keeps
+half a mebibyte for each connection that has once received a body, asyncio's a
+quarter from the start; here it is under 20 KiB, and at most 200. And theirs reads
+for as long as a peer sends, so that one that sends nothing but key updates
+(RFC 8446 section 4.6.3) holds up all others; here a wake-up takes one piece.
 
 What arrives is decrypted straight into the protocol's buffer. What is written
 is kept as it was given until the socket takes it, and only then encrypted.
@@ -30,7 +30,8 @@ READ_SIZE = 64 * 1024
 fit in, which take about 20 ms."""
 
 WRITE_SIZE = 64 * 1024
-"""Octets encrypted before they are sent: few calls of the kernel, and a small rest to keep."""
+"""Octets encrypted before they are sent: few calls of the kernel, and a small rest to keep.
+Both sizes also bound what a connection keeps: a MemoryBIO grows to what was once in it."""
 
 DISCARD_LIMIT = 1024 * 1024
 """Octets dropped after the end before a peer that goes on sending gets an RST."""
@@ -50,19 +51,18 @@ class TLSTransport(asyncio.Transport):
     """
 
     __slots__ = (
-        *("_backlog", "_backlog_size", "_ciphertext", "_closing", "_discarded", "_failure"),
         *(
+            "_backlog",
+            "_backlog_size",
+            "_ciphertext",
+            "_closing",
+            "_discarded",
+            "_failure",
             "_high",
-            "_incoming",
-            "_input_ended",
-            "_input_over",
-            "_loop",
-            "_lost",
-            "_low",
-            "_notified",
         ),
+        *("_incoming", "_input_ended", "_input_over", "_loop", "_lost", "_low"),
         *("_outgoing", "_protocol", "_reading", "_sock", "_ssl", "_unsent", "_waiting_to_write"),
-        *("_writing_paused",),
+        *("_notified", "_writing_paused"),
     )
 
     def __init__(
@@ -220,7 +220,11 @@ class TLSTransport(asyncio.Transport):
             buffer = memoryview(self._protocol.get_buffer(-1))
             size = self._fill(buffer)
             if size:
-                self._deliver(size)
+                try:
+                    self._protocol.buffer_updated(size)
+                except BaseException:
+                    self.abort()
+                    raise
             if self._failure is not None:
                 self._lose(self._failure)
                 return
@@ -253,13 +257,6 @@ class TLSTransport(asyncio.Transport):
         except ssl.SSLError as error:
             self._failure = error
         return filled
-
-    def _deliver(self, size: int) -> None:
-        try:
-            self._protocol.buffer_updated(size)
-        except BaseException:
-            self.abort()
-            raise
 
     def _end_of_file(self) -> None:
         """TCP's FIN, with close_notify before it or without."""
@@ -300,7 +297,7 @@ class TLSTransport(asyncio.Transport):
         self._backlog_size += len(data)
         if not self._waiting_to_write:
             self._flush()
-        if self.get_write_buffer_size() > self._high and not self._writing_paused:
+        if self._backlog_size + len(self._unsent) > self._high and not self._writing_paused:
             self._writing_paused = True
             self._protocol.pause_writing()
 
@@ -308,7 +305,10 @@ class TLSTransport(asyncio.Transport):
         """Encrypt and send until nothing is left or the socket takes no more."""
         try:
             while self._unsent or self._encrypt():
-                sent = self._send(self._unsent)
+                try:
+                    sent = self._sock.send(self._unsent)
+                except (BlockingIOError, InterruptedError):
+                    sent = 0
                 if sent < len(self._unsent):
                     self._unsent = memoryview(self._unsent)[sent:]
                     self._wait_to_write()
@@ -324,19 +324,15 @@ class TLSTransport(asyncio.Transport):
             self._writing_paused = False
             self._protocol.resume_writing()
 
-    def _send(self, data: bytes | memoryview) -> int:
-        try:
-            return self._sock.send(data)
-        except (BlockingIOError, InterruptedError):
-            return 0
-
     def _encrypt(self) -> bool:
         """Make the next octets for the socket; says whether there are any."""
         backlog, outgoing = self._backlog, self._outgoing
+        if not (backlog or outgoing.pending or self._closing):
+            return False
         try:
-            while backlog and outgoing.pending < WRITE_SIZE:
+            while backlog and (room := WRITE_SIZE - outgoing.pending) > 0:
                 data = backlog[0]
-                size = self._ssl.write(data[:WRITE_SIZE])
+                size = self._ssl.write(data[:room])
                 self._backlog_size -= size
                 if size == len(data):
                     del backlog[0]

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import os
+import ssl
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import fake_connection
 import pytest
 import trustme
 
-from h2asgi import server
+from h2asgi import process, server
 
 
 @pytest.fixture(autouse=True)
@@ -39,3 +42,36 @@ def dev_certificate(authority: trustme.CA, tmp_path_factory: pytest.TempPathFact
     leaf = authority.issue_cert("localhost", "127.0.0.1", "::1")
     leaf.private_key_and_cert_chain_pem.write_to_path(str(path))
     return path
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request) -> Callable[[Coroutine[Any, Any, None]], None]:
+    """Run a coroutine as a process of our own does, on each event loop."""
+    if request.param == "uvloop":
+        pytest.importorskip("uvloop")
+
+    def run(main: Coroutine[Any, Any, None]) -> None:
+        process.run(process.new_event_loop(request.param), main)
+
+    return run
+
+
+@pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+def contexts(request, authority) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Of server and client, for each version of TLS."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.options |= ssl.OP_NO_RENEGOTIATION
+    authority.issue_cert("localhost").configure_cert(server)
+    server.set_alpn_protocols(["h2", "http/1.1"])
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    client.set_alpn_protocols(["h2"])
+    client.minimum_version = client.maximum_version = request.param
+    return server, client
+
+
+@pytest.fixture
+def no_complaints(caplog) -> Iterator[None]:
+    """Fail if anything is logged above the level of peers' affairs."""
+    yield
+    assert not [record for record in caplog.records if record.levelname in ("ERROR", "WARNING")]

@@ -8,13 +8,12 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from h2asgi import listener as listener_module
-from h2asgi import process
 from h2asgi.listener import Listener
 from h2asgi.sockets import ListeningSocket, TCPAddress, UnixAddress, listen
 
@@ -22,18 +21,6 @@ from h2asgi.sockets import ListeningSocket, TCPAddress, UnixAddress, listen
 @pytest.fixture(autouse=True)
 def _log_level(caplog):
     caplog.set_level(logging.DEBUG, "h2asgi")
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def run(request) -> Callable[[Coroutine[Any, Any, None]], None]:
-    """Run a coroutine as a process of our own does, on each event loop."""
-    if request.param == "uvloop":
-        pytest.importorskip("uvloop")
-
-    def run(main: Coroutine[Any, Any, None]) -> None:
-        process.run(process.new_event_loop(request.param), main)
-
-    return run
 
 
 @pytest.fixture

@@ -14,6 +14,9 @@ from h2asgi.tls_transport import READ_SIZE, TLSTransport
 
 HANG = 10
 
+MIB = 1024 * 1024
+LARGE = bytes(range(256)) * 4 * 4096  # 4 MiB, far more than the sockets hold
+
 
 class Recorder(asyncio.BufferedProtocol):
     """Notes what the transport tells; ``pausing`` pauses reading at each piece."""

@@ -153,8 +153,8 @@ def command(certificate: Certificate) -> Iterator[Callable[..., Command]]:
     """
     commands: list[Command] = []
 
-    def start(app: str, *options: str, tls: bool = True) -> Command:
-        running = Command(app, certificate if tls else None, options)
+    def start(app: str, *options: str, tls: bool = True, shadows: Path | None = None) -> Command:
+        running = Command(app, certificate if tls else None, options, shadows)
         commands.append(running)
         running.wait_until_listening()
         return running

@@ -142,9 +142,18 @@ class BackgroundServer(_Target):
 
 
 class Command(_Target):
-    """``python -m h2asgi``, its output and its end."""
+    """``python -m h2asgi``, its output and its end.
 
-    def __init__(self, app: str, certificate: Certificate | None, options: Sequence[str]) -> None:
+    What stands in ``shadows``, a folder, is imported before what is installed.
+    """
+
+    def __init__(
+        self,
+        app: str,
+        certificate: Certificate | None,
+        options: Sequence[str],
+        shadows: Path | None = None,
+    ) -> None:
         self.certificate = certificate
         arguments = ["--app-dir", str(FOLDER), "--port", "0", *options, app]
         if certificate is not None:
@@ -152,6 +161,9 @@ class Command(_Target):
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("H2ASGI_")
         }
+        if shadows is not None:
+            paths = [str(shadows), environment.get("PYTHONPATH", "")]
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "h2asgi", *arguments],
             env=environment,

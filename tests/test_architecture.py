@@ -45,7 +45,8 @@ ARROWS = {
     "options": {"config", "errors"},
     "importer": {"config", "errors"},
     "devcerts": {"config", "errors"},
-    "tls": {"config", "errors"},
+    "tls": {"certificates", "config", "errors"},
+    "certificates": {"config", "errors"},
     "sockets": {"config", "errors"},
     "lifespan": {"errors"},
     "config": set(),
@@ -60,7 +61,7 @@ ARROWS = {
 LIBRARIES = {
     "cli": {"click"},
     "devcerts": {"cryptography", "trustme"},
-    "tls": {"cryptography"},
+    "certificates": {"cryptography"},
     "process": {"uvloop"},
     "protocol.http1": {"h11", "httptools"},
     "protocol.http2": {"h2", "hpack", "ngh2"},

@@ -8,10 +8,8 @@ on the command line with ``_`` for ``-``: ``--http2-stream-window`` is
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
-import tomllib
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -145,6 +143,8 @@ def toml_file(path: str) -> Layer:
 
     Raises ConfigurationError when it cannot be read.
     """
+    import tomllib
+
     try:
         with open(path, "rb") as file:
             table = tomllib.load(file)
@@ -208,6 +208,8 @@ def _build(values: Mapping[str, object]) -> Config:
 
 
 def _unknown(name: str, label: Callable[[str], str]) -> NoReturn:
+    import difflib
+
     close = difflib.get_close_matches(name, _BY_NAME, n=1)
     hint = f" (did you mean {label(close[0])}?)" if close else ""
     raise ConfigurationError(f"unknown option {label(name)}{hint}")

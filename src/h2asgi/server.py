@@ -14,8 +14,8 @@ from email.utils import formatdate
 from types import TracebackType
 from typing import Self
 
-from . import banner, devcerts, logs, process, sockets
-from .config import Config
+from . import banner, logs, process, sockets
+from .config import Config, TLSConfig
 from .connection import Connection, ServerState
 from .errors import ApplicationError, ConfigurationError
 from .importer import ASGIApplication, import_application
@@ -96,18 +96,26 @@ class Server:
         for note in engine_notes(config.http1, config.http2):
             logger.warning("%s", note)
         if config.tls.enabled:
-            tls = devcerts.resolve(config.tls)
+            tls = self._certificate(config.tls)
             self._ssl_context = create_context(
                 tls, http1=config.http1.enabled, http2=config.http2.enabled
             )
             for warning in certificate_warnings(tls):
                 logger.warning("%s", warning)
-            if config.tls.dev_cert:
-                self._notes.append(devcerts.trust_hint(devcerts.ca_file()))
         self._application = import_application(config)
         wanted = sockets.parse(config.bind, tls=config.tls.enabled)
         self._sockets = sockets.listen(wanted, config.bind.backlog)
         self.addresses = [listening.address for listening in self._sockets]
+
+    def _certificate(self, tls: TLSConfig) -> TLSConfig:
+        """Name the files of the certificate, with ``dev_cert`` one that is made now."""
+        if not tls.dev_cert:
+            return tls
+        from . import devcerts  # which costs a start 30 ms and 10 MiB
+
+        pair = devcerts.resolve(tls)
+        self._notes.append(devcerts.trust_hint(devcerts.ca_file()))
+        return pair
 
     def close_sockets(self) -> None:
         """Stop listening; harmless when it was done before."""

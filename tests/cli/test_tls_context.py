@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -347,3 +350,43 @@ def test_every_certificate_of_the_chain_is_looked_at(certificates: Certificates)
     with open(good.certfile, "a") as chain:
         chain.write(Path(expired.certfile).read_text())
     assert len(certificate_warnings(settings(good))) == 1
+
+
+@pytest.mark.parametrize("years", [1, 20, 30, 2000])
+def test_a_certificate_of_any_length_of_life_is_valid(
+    certificates: Certificates, years: int
+) -> None:
+    """RFC 5280 section 4.1.2.5: from 2050 on times are written in another form."""
+    long = certificates.pair(begin=timedelta(days=-3), end=timedelta(days=365 * years))
+    assert certificate_warnings(settings(long)) == []
+    future = certificates.pair(begin=timedelta(days=360 * years), end=timedelta(days=365 * years))
+    assert len(certificate_warnings(settings(future))) == 1
+
+
+def test_a_certificate_that_was_cut_off_is_never_a_traceback(certificates: Certificates) -> None:
+    pair = certificates.pair()
+    whole = ssl.PEM_cert_to_DER_cert(Path(pair.certfile).read_text())
+    for size in range(len(whole)):
+        Path(pair.certfile).write_text(ssl.DER_cert_to_PEM_cert(whole[:size]))
+        with contextlib.suppress(ConfigurationError):
+            certificate_warnings(settings(pair))
+        with pytest.raises(ConfigurationError):
+            context(settings(pair))
+
+
+def test_a_start_loads_no_library_that_it_does_not_need(certificates: Certificates) -> None:
+    """What reads certificates costs 30 ms and 10 MiB; the engines that are not chosen, 15 ms."""
+    pair = certificates.pair()
+    script = (
+        "import sys, h2asgi\n"
+        "async def app(scope, receive, send): pass\n"
+        f"files = {{'certfile': {pair.certfile!r}, 'keyfile': {pair.keyfile!r}}}\n"
+        "config = h2asgi.make_config(app, port=0, http2=False, http1_engine='h11', **files)\n"
+        "server = h2asgi.Server(app, config)\n"
+        "server.prepare()\n"
+        "server.close_sockets()\n"
+        "print(*sorted(sys.modules))"
+    )
+    loaded = subprocess.check_output([sys.executable, "-c", script], text=True).split()
+    assert "h11" in loaded
+    assert not {"cryptography", "trustme", "h2", "hpack", "ngh2", "tomllib"} & set(loaded)

@@ -13,9 +13,7 @@ from typing import Any, cast
 from ..config import HTTP1Config, HTTP2Config
 from ..errors import ConfigurationError
 from .http1.engine import HTTP1Engine
-from .http1.h11_engine import H11Engine
 from .http2.engine import HTTP2Engine
-from .http2.h2_engine import H2Engine
 
 
 def _load_httptools() -> type[HTTP1Engine]:
@@ -24,15 +22,27 @@ def _load_httptools() -> type[HTTP1Engine]:
     return HttptoolsEngine
 
 
+def _load_h11() -> type[HTTP1Engine]:
+    from .http1.h11_engine import H11Engine
+
+    return H11Engine
+
+
 def _load_ngh2() -> type[HTTP2Engine]:
     from .http2.ngh2_engine import NGH2Engine
 
     return NGH2Engine
 
 
+def _load_h2() -> type[HTTP2Engine]:
+    from .http2.h2_engine import H2Engine
+
+    return H2Engine
+
+
 ENGINES: dict[str, dict[str, Callable[[], type[Any]]]] = {
-    "http1": {"httptools": _load_httptools, "h11": lambda: H11Engine},
-    "http2": {"ngh2": _load_ngh2, "h2": lambda: H2Engine},
+    "http1": {"httptools": _load_httptools, "h11": _load_h11},
+    "http2": {"ngh2": _load_ngh2, "h2": _load_h2},
 }
 """By protocol: the best one first, the one that is always there last."""
 

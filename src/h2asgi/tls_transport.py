@@ -39,6 +39,9 @@ DISCARD_LIMIT = 1024 * 1024
 ALERTS_LIMIT = 16 * 1024
 """Octets of answers to the TLS layer itself that may wait for a peer that does not read them."""
 
+MAX_PLAINTEXT_SIZE = 16 * 1024
+"""Octets of data in one TLS record (RFC 8446 section 5.1)."""
+
 HANDSHAKE_READ_SIZE = 16 * 1024
 
 
@@ -130,7 +133,6 @@ class TLSTransport(asyncio.Transport):
         """Hand the connection to ``protocol``, after the handshake."""
         self._protocol = protocol
         self._reading = True
-        self._add_reader()
         try:
             protocol.connection_made(self)
         except BaseException:
@@ -141,8 +143,13 @@ class TLSTransport(asyncio.Transport):
         self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
+        """Read on: first what is here already, then what the socket has."""
+        if self._closing:
+            return
+        self._decrypt()
+        if self._reading:
+            self._add_reader()
         if not self._closing:
-            self._decrypt()
             self._flush()
 
     # What a transport tells.
@@ -186,10 +193,9 @@ class TLSTransport(asyncio.Transport):
             self._loop.remove_reader(self._sock.fileno())
 
     def resume_reading(self) -> None:
-        """Go on, first with what has been taken from the socket."""
+        """Go on where the pause began."""
         if not self._reading and not self._closing:
             self._reading = True
-            self._add_reader()
             self._loop.call_soon(self._go_on)
 
     def _add_reader(self) -> None:
@@ -198,7 +204,7 @@ class TLSTransport(asyncio.Transport):
     def _read_ready(self) -> None:
         try:
             size = self._sock.recv_into(self._ciphertext)
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             return
         except OSError as error:
             self._lose(error)
@@ -208,8 +214,9 @@ class TLSTransport(asyncio.Transport):
         elif size:
             self._incoming.write(self._ciphertext[:size])
             self._decrypt()
-        else:
-            self._end_of_file()
+        else:  # TCP's FIN, with close_notify before it or without
+            self._stop_input()
+            self._end_of_input()
         # An RST behind what was read: uvloop reports that once, and then watches no longer.
         if not self._lost and (number := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
             self._finish(OSError(number, os.strerror(number)))
@@ -258,17 +265,6 @@ class TLSTransport(asyncio.Transport):
             self._failure = error
         return filled
 
-    def _end_of_file(self) -> None:
-        """TCP's FIN, with close_notify before it or without."""
-        self._decrypt()  # what a pause has left
-        if self._lost or not (self._reading or self._closing):
-            return  # paused again: this is seen once more
-        self._stop_input()
-        if not self._closing:
-            self._end_of_input()
-        elif not self.get_write_buffer_size():
-            self._finish(None)
-
     def _end_of_input(self) -> None:
         try:
             self._protocol.eof_received()
@@ -293,13 +289,37 @@ class TLSTransport(asyncio.Transport):
         """Send what the socket takes and keep the rest, as it is: ``data`` must not change."""
         if self._closing or not data:
             return
-        self._backlog.append(memoryview(data))
-        self._backlog_size += len(data)
-        if not self._waiting_to_write:
-            self._flush()
+        if (
+            len(data) > MAX_PLAINTEXT_SIZE
+            or self._backlog
+            or self._unsent
+            or not self._write_record(data)
+        ):
+            self._backlog.append(memoryview(data))
+            self._backlog_size += len(data)
+            if not self._waiting_to_write:
+                self._flush()
         if self._backlog_size + len(self._unsent) > self._high and not self._writing_paused:
             self._writing_paused = True
             self._protocol.pause_writing()
+
+    def _write_record(self, data: bytes | bytearray | memoryview) -> bool:
+        """Do what ``_flush`` does, for the usual case: 1 us instead of 2; says if it was done."""
+        try:
+            self._ssl.write(data)
+            record = self._outgoing.read()
+            sent = self._sock.send(record)
+        except ssl.SSLWantReadError:
+            return False
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._lose(error)
+            return True
+        if sent < len(record):
+            self._unsent = memoryview(record)[sent:]
+            self._wait_to_write()
+        return True
 
     def _flush(self) -> None:
         """Encrypt and send until nothing is left or the socket takes no more."""
@@ -307,7 +327,7 @@ class TLSTransport(asyncio.Transport):
             while self._unsent or self._encrypt():
                 try:
                     sent = self._sock.send(self._unsent)
-                except (BlockingIOError, InterruptedError):
+                except BlockingIOError:
                     sent = 0
                 if sent < len(self._unsent):
                     self._unsent = memoryview(self._unsent)[sent:]
@@ -364,7 +384,7 @@ class TLSTransport(asyncio.Transport):
         if self._closing:
             return
         self._closing = True
-        if not self._input_over and not self._reading:
+        if not self._input_over:
             self._add_reader()
         self._reading = False
         if not self._waiting_to_write:

@@ -36,6 +36,25 @@ def test_more_than_the_socket_takes(run, contexts):
     run(main())
 
 
+def test_small_writes_until_the_socket_takes_no_more(run, contexts):
+    """Each goes out as a record of its own, until one does not fit as a whole."""
+
+    async def main() -> None:
+        async with connected(contexts) as pair:
+            pair.transport.set_write_buffer_limits(high=100_000)
+            pieces = 0
+            while "pause" not in pair.protocol.events:
+                pair.transport.write(LARGE[pieces * 1000 : (pieces + 1) * 1000])
+                pieces += 1
+            read = bytearray()
+            while len(read) < pieces * 1000:
+                read += await pair.client.read(10_000)
+            assert read == LARGE[: pieces * 1000]
+            assert pair.protocol.events == ["made", "pause", "resume"]
+
+    run(main())
+
+
 def test_only_so_much_is_encrypted_before_the_socket_takes_it(run, contexts):
     async def main() -> None:
         async with connected(contexts) as pair:

@@ -27,7 +27,7 @@ from typing import Any
 
 READ_SIZE = 64 * 1024
 """Octets taken from the socket per wake-up: a peer's share of the loop's time. 2,400 key updates
-fit in, which take about 20 ms."""
+fit in, which take 20 to 40 ms."""
 
 WRITE_SIZE = 64 * 1024
 """Octets encrypted before they are sent: few calls of the kernel, and a small rest to keep.

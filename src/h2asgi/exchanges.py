@@ -16,7 +16,7 @@ from types import coroutine
 from typing import Any
 
 from .asgi.http import DefaultFields, HTTPCycle
-from .asgi.scope import Application, connection_scope, http_scope
+from .asgi.scope import Application, Request, connection_scope, http_scope
 from .config import Config
 from .errors import ClientDisconnected, ErrorCode
 from .protocol.engine import SEND_HIGH_WATER, Engine
@@ -76,7 +76,6 @@ class Exchanges:
         "_endpoints",
         "_engine",
         "_loop",
-        "_records",
         "_schedule_flush",
         "_scope",
         "_state",
@@ -103,7 +102,6 @@ class Exchanges:
         self._client_closed = False
         self._cycles: dict[int, HTTPCycle] = {}
         self._writers: dict[int, list[asyncio.Future[None]]] = {}
-        self._records: dict[int, tuple[RequestReceived | RequestRejected, float]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._cycles)
@@ -116,31 +114,13 @@ class Exchanges:
 
     def _on_request_received(self, event: RequestReceived) -> None:
         state = self._state
-        stream_id = event.stream_id
-        # Arguments without names: they cost a tenth of a microsecond a call.
-        scope = http_scope(
-            self._scope,
-            event.http_version,
-            event.method,
-            event.target,
-            event.headers,
-            state.lifespan_state,
-            None,
-        )
-        self._cycles[stream_id] = cycle = HTTPCycle(
-            self,
-            stream_id,
-            scope,
-            state.default_headers,
-            event.method,
-            event.http_version,
-            event.end_stream,
-            event.expect_continue,
-        )
+        scope = http_scope(self._scope, event, state.lifespan_state, None)
+        cycle = HTTPCycle(self, event, scope, state.default_headers)
+        self._cycles[event.stream_id] = cycle
         if self._client_closed:
             cycle.client_closed()
         if state.trace is not None:
-            self._records[stream_id] = (event, self._loop.time())
+            cycle.began = self._loop.time()
         task = _begin_task(state, cycle.run(state.app))
         if task.done():
             _retrieve(task)
@@ -159,8 +139,8 @@ class Exchanges:
             self._engine.send_data(event.stream_id, body, True)
         self._schedule_flush()  # a pipelined request turns up while the flush is under way
         if self._state.trace is not None:
-            self._records[event.stream_id] = (event, self._loop.time())
-            self._end_record(event.stream_id, event.status, 0 if no_content else len(body))
+            size = 0 if no_content else len(body)
+            self._record(self._state.trace, event, event.status, size, 0.0)
 
     def _on_data_received(self, event: DataReceived) -> None:
         cycle = self._cycles.get(event.stream_id)
@@ -252,10 +232,11 @@ class Exchanges:
 
     def request_finished(self, cycle: HTTPCycle) -> None:
         """See ``asgi.http.Sink``."""
-        stream_id = cycle.stream_id
-        self._cycles.pop(stream_id, None)
-        if self._state.trace is not None:
-            self._end_record(stream_id, cycle.status, cycle.body_size)
+        self._cycles.pop(cycle.stream_id, None)
+        trace = self._state.trace
+        if trace is not None:
+            duration = self._loop.time() - cycle.began
+            self._record(trace, cycle.request, cycle.status, cycle.body_size, duration)
 
     def application_ended(self, cycle: HTTPCycle) -> None:
         """See ``asgi.http.Sink``. A callback of the task would cost a turn of the loop."""
@@ -278,21 +259,19 @@ class Exchanges:
             if not writer.done():
                 writer.set_exception(ClientDisconnected("the client is gone"))
 
-    def _end_record(self, stream_id: int, status: int, body_size: int) -> None:
-        trace = self._state.trace
-        if trace is not None and stream_id in self._records:
-            event, began = self._records.pop(stream_id)
-            trace.request_finished(
-                RequestRecord(
-                    self._endpoints.client,
-                    event.method,
-                    event.target,
-                    event.http_version,
-                    status,
-                    body_size,
-                    self._loop.time() - began,
-                )
-            )
+    def _record(
+        self,
+        trace: Trace,
+        request: Request | RequestRejected,
+        status: int,
+        body_size: int,
+        duration: float,
+    ) -> None:
+        client = self._endpoints.client
+        method, target, version = request.method, request.target, request.http_version
+        trace.request_finished(
+            RequestRecord(client, method, target, version, status, body_size, duration)
+        )
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

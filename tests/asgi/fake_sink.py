@@ -8,6 +8,7 @@ from typing import Any
 from h2asgi.asgi.http import HTTPCycle
 from h2asgi.asgi.scope import connection_scope, http_scope
 from h2asgi.errors import ClientDisconnected
+from h2asgi.protocol.events import RequestReceived
 
 
 class Defaults:
@@ -74,41 +75,33 @@ class FakeSink:
         return b"".join(call[1] for call in self.calls if call[0] == "data")
 
 
-def scope(target: bytes = b"/", **changes: Any) -> dict[str, Any]:
-    connection: dict[str, Any] = {
-        "scheme": "https",
-        "client": ("127.0.0.1", 50000),
-        "server": ("127.0.0.1", 8443),
-        "root_path": "",
-    }
-    request: dict[str, Any] = {
+def request(target: bytes = b"/", **changes: Any) -> RequestReceived:
+    fields: dict[str, Any] = {
+        "stream_id": 1,
         "http_version": "2",
         "method": "GET",
         "target": target,
         "headers": [(b"host", b"localhost")],
-        "state": None,
-        "extensions": None,
+        "end_stream": True,
+        "expect_continue": False,
     }
-    for name, value in changes.items():
-        (request if name in request else connection)[name] = value
-    return http_scope(connection_scope(**connection), **request)
+    return RequestReceived(**fields | changes)
 
 
-def cycle(
-    sink: FakeSink,
+def scope(
+    target: bytes = b"/",
     *,
-    method: str = "GET",
-    http_version: str = "2",
-    end_stream: bool = True,
-    expect_continue: bool = False,
-) -> HTTPCycle:
-    return HTTPCycle(
-        sink,
-        1,
-        scope(method=method, http_version=http_version),
-        Defaults(),
-        method=method,
-        http_version=http_version,
-        end_stream=end_stream,
-        expect_continue=expect_continue,
-    )
+    client: Any = ("127.0.0.1", 50000),
+    server: Any = ("127.0.0.1", 8443),
+    root_path: str = "",
+    state: Any = None,
+    extensions: Any = None,
+    **changes: Any,
+) -> dict[str, Any]:
+    connection = connection_scope("https", client, server, root_path)
+    return http_scope(connection, request(target, **changes), state, extensions)
+
+
+def cycle(sink: FakeSink, **changes: Any) -> HTTPCycle:
+    one = request(**changes)
+    return HTTPCycle(sink, one, scope(method=one.method), Defaults())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fake_sink import scope
+from fake_sink import request, scope
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -97,7 +97,7 @@ def test_what_one_request_writes_into_its_scope_does_not_show_in_the_next():
     connection = connection_scope("https", None, None, "")
 
     def scope(**changes):
-        return http_scope(connection, "2", "GET", b"/", [], None, changes.get("extensions"))
+        return http_scope(connection, request(), None, changes.get("extensions"))
 
     first = scope(extensions=extensions)
     first["method"] = "MINE"

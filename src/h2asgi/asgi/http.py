@@ -25,7 +25,7 @@ from ..errors import ClientDisconnected, ErrorCode, IllegalMessage
 from .body import RequestBody
 from .exceptions import log_exception
 from .fields import Fields, octets, response_fields
-from .scope import Application, Message, Scope
+from .scope import Application, Message, Request, Scope
 
 logger = logging.getLogger("h2asgi.error")
 
@@ -85,28 +85,27 @@ class HTTPCycle:
     """The request and response of one stream.
 
     ``status`` (0 when no response was begun) and ``body_size`` (octets handed
-    to the sink) are what the access log wants. ``task`` is the application's,
-    and the connection's to set.
+    to the sink) are what the access log wants. ``task``, the application's, and
+    ``began``, when the request came, are the connection's to set.
     """
 
     __slots__ = (
         "_body",
         "_client_closed",
         "_content_left",
+        "_continued",
         "_default_fields",
         "_disconnected",
-        "_end_stream",
-        "_expects_continue",
         "_finished",
         "_held_fields",
         "_held_status",
-        "_http_version",
-        "_method",
         "_no_content",
         "_request_read",
         "_sink",
         "_state",
+        "began",
         "body_size",
+        "request",
         "scope",
         "status",
         "stream_id",
@@ -116,26 +115,21 @@ class HTTPCycle:
     def __init__(
         self,
         sink: Sink,
-        stream_id: int,
+        request: Request,
         scope: Scope,
         default_fields: DefaultFields,
-        method: str,
-        http_version: str,
-        end_stream: bool,
-        expect_continue: bool,
     ) -> None:
         self._sink = sink
-        self.stream_id = stream_id
+        self.request = request
+        self.stream_id = request.stream_id
+        self.began = 0.0
         self.task: asyncio.Task[None] | None = None
         self.scope = scope
         self._default_fields = default_fields
-        self._method = method
-        self._http_version = http_version
 
         self._body: RequestBody | None = None
-        self._end_stream = end_stream
         self._request_read = False
-        self._expects_continue = expect_continue
+        self._continued = False  # by a 100, or of its own accord
 
         # What is held comes with START_HELD, and is not looked at before.
         self._state: int = _AWAITING_START
@@ -156,7 +150,7 @@ class HTTPCycle:
         body = self._body
         if body is None:
             self._body = body = RequestBody()
-            body.ended = self._end_stream
+            body.ended = self.request.end_stream
             body.closed = self._disconnected or self._answered
         return body
 
@@ -197,10 +191,10 @@ class HTTPCycle:
             if not self._request_read:
                 if body.unread or body.ended:
                     return self._take_request()
-                if self._expects_continue and not self.status:
+                if self.request.expect_continue and not (self._continued or self.status):
                     # RFC 9110 section 10.1.1: the client waits with its body
                     # until it hears that somebody wants to read it.
-                    self._expects_continue = False
+                    self._continued = True
                     self._sink.send_informational(self.stream_id, 100, [])
             elif self._client_closed:
                 break
@@ -208,7 +202,7 @@ class HTTPCycle:
         return {"type": "http.disconnect"}
 
     def _take_request(self) -> Message:
-        self._expects_continue = False  # section 10.1.1: no 100 once the body has begun
+        self._continued = True  # section 10.1.1: no 100 once the body has begun
         self._request_read = ended = self.body.ended
         data = self.body.take()
         if data:
@@ -253,10 +247,10 @@ class HTTPCycle:
                 f"status must be an integer from 200 to 999, not {reprlib.repr(status)}"
             )
         fields, content_length = response_fields(
-            message.get("headers", ()), self._default_fields.fields, self._http_version
+            message.get("headers", ()), self._default_fields.fields, self.request.http_version
         )
         # RFC 9110 section 6.4.1: these never have content, whatever the fields say.
-        self._no_content = self._method == "HEAD" or status == 204 or status == 304
+        self._no_content = self.request.method == "HEAD" or status == 204 or status == 304
         self._content_left = None if self._no_content else content_length
         if status == 204 and content_length is not None:
             # RFC 9110 section 8.6.
@@ -399,4 +393,4 @@ class HTTPCycle:
         log_exception(error, self._request_line(), disconnected=self._disconnected)
 
     def _request_line(self) -> str:
-        return f"{self._method} {self.scope.get('path')!a}"
+        return f"{self.request.method} {self.scope.get('path')!a}"

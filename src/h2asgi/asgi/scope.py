@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import quote, unquote_to_bytes
 
 # As integers: to look for bytes in bytes takes ten times as long.
@@ -16,6 +16,21 @@ Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Request(Protocol):
+    """What a request says of itself; the fields as in ``protocol.events.RequestReceived``.
+
+    It is asked when something is wanted, since most requests are asked for little.
+    """
+
+    stream_id: int
+    http_version: str
+    method: str
+    target: bytes
+    headers: list[tuple[bytes, bytes]]
+    end_stream: bool
+    expect_continue: bool
 
 
 def connection_scope(
@@ -43,21 +58,19 @@ def connection_scope(
 
 def http_scope(
     connection: Scope,
-    http_version: str,
-    method: str,
-    target: bytes,
-    headers: list[tuple[bytes, bytes]],
+    request: Request,
     state: dict[str, Any] | None,
     extensions: Mapping[str, dict[str, Any]] | None,
 ) -> Scope:
     """Give the scope of one request; the application may change whatever it finds in it.
 
-    ``target`` is origin-form or ``b"*"``. ``path`` and ``raw_path`` both begin
+    ``connection`` is from ``connection_scope``. ``path`` and ``raw_path`` both begin
     with ``root_path``, which other servers have made the custom; ``*`` names the
     whole server (RFC 9110 section 7.1) and stays as it is. ``state`` is None
-    when no lifespan is running. ``headers`` is handed on, not copied.
+    when no lifespan is running. The list of headers is handed on, not copied.
     """
-    raw_path, query_string = target, b""
+    target = raw_path = request.target
+    query_string = b""
     if _QUESTION_MARK in target:
         raw_path, _, query_string = target.partition(b"?")
     octets = unquote_to_bytes(raw_path) if _PERCENT in raw_path else raw_path
@@ -68,12 +81,12 @@ def http_scope(
         raw_path = _raw_root_path(root_path) + raw_path
     scope = connection.copy()  # a copy with some values replaced costs less than a display
     scope["asgi"] = scope["asgi"].copy()  # nothing of one request must show in the next
-    scope["http_version"] = http_version
-    scope["method"] = method
+    scope["http_version"] = request.http_version
+    scope["method"] = request.method
     scope["path"] = path
     scope["raw_path"] = raw_path
     scope["query_string"] = query_string
-    scope["headers"] = headers
+    scope["headers"] = request.headers
     if state is not None:
         scope["state"] = state.copy()
     if extensions is not None:

@@ -186,6 +186,14 @@ class HTTPCycle:
 
     async def receive(self) -> Message:
         """Give the next ``http.request``, or ``http.disconnect`` once there is no more to say."""
+        if (
+            self._body is None
+            and not self._request_read
+            and self.request.end_stream
+            and not (self._disconnected or self._answered)
+        ):
+            self._request_read = True
+            return {"type": "http.request", "body": b"", "more_body": False}
         body = self.body
         while not body.closed:
             if not self._request_read:

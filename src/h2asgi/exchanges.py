@@ -13,7 +13,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass, field
 from types import coroutine
-from typing import Any
+from typing import Any, Final
 
 from .asgi.http import DefaultFields, HTTPCycle
 from .asgi.scope import Application, Request, connection_scope, http_scope
@@ -121,6 +121,19 @@ class Exchanges:
             cycle.client_closed()
         if state.trace is not None:
             cycle.began = self._loop.time()
+        if event.end_stream or not _EAGER:
+            self._begin(cycle)
+        else:
+            # Mostly the body comes together with the head. When the application
+            # runs a turn later, it finds it and need not wait for it.
+            self._loop.call_soon(self._begin_unless_reset, cycle)
+
+    def _begin_unless_reset(self, cycle: HTTPCycle) -> None:
+        if cycle.stream_id in self._cycles:
+            self._begin(cycle)
+
+    def _begin(self, cycle: HTTPCycle) -> None:
+        state = self._state
         task = _begin_task(state, cycle.run(state.app))
         if task.done():
             _retrieve(task)
@@ -144,8 +157,8 @@ class Exchanges:
 
     def _on_data_received(self, event: DataReceived) -> None:
         cycle = self._cycles.get(event.stream_id)
-        if cycle is not None and not cycle.body.closed:
-            cycle.body.feed(event.data)
+        if cycle is not None and not (body := cycle.body).closed:
+            body.feed(event.data)
         else:
             self._engine.acknowledge_received_data(event.stream_id, len(event.data))
 
@@ -279,6 +292,8 @@ def _retrieve(task: asyncio.Task[None]) -> None:
     if not task.cancelled():
         task.exception()
 
+
+_EAGER: Final = sys.version_info >= (3, 12)
 
 if sys.version_info >= (3, 12):
 

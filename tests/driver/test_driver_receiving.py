@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import sys
 
 import pytest
 from applications import START, Stepwise, body, hello, reader, silent
@@ -293,6 +294,48 @@ def test_task_that_was_cancelled_is_forgotten(driver):
     assert peer.response(stream_id).error_code == 2
 
 
+def test_body_that_comes_with_its_head_is_there_at_once(driver):
+    """One message, and no turn of the loop between the two calls."""
+    seen = []
+
+    async def app(scope, receive, send):
+        receiving = receive()
+        try:
+            receiving.send(None)
+        except StopIteration as stop:
+            seen.append(stop.value)
+
+    driver.serve(app)
+    post = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi"
+    # From inside the loop: outside of it no task begins at once.
+    driver.loop.call_soon(driver.http1().deliver, post)
+    driver.loop.settle()
+    assert seen == [{"type": "http.request", "body": b"hi", "more_body": False}]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks begin one way only")
+@pytest.mark.parametrize("end", ["reset", "loss"])
+def test_application_is_spared_a_request_that_ends_before_it_begins(driver, end):
+    called = []
+
+    async def app(scope, receive, send):
+        called.append(scope)
+
+    driver.serve(app)
+    peer = driver.http2()
+    stream_id, head = peer.head("POST", end_stream=False)
+    if end == "reset":
+        peer.deliver(head)
+        peer.reset(stream_id)
+    else:
+        peer.deliver(head)
+        peer.transport.lose()
+        driver.loop.settle()
+    assert [record.status for record in driver.records] == [0]
+    assert driver.state.tasks == set()
+    assert called == []
+
+
 def test_server_is_told_when_the_last_task_ends(driver):
     driver.serve(silent)
     peer = driver.http2()
@@ -318,7 +361,10 @@ def test_exception_that_stops_a_task_is_not_reported_again_by_asyncio(driver, tu
 
     driver.serve(app)
     peer = driver.http2()
-    assert peer.response(peer.request()).error_code == 2
+    stream_id, head = peer.head()
+    driver.loop.call_soon(peer.deliver, head)  # where tasks begin at once
+    driver.loop.settle()
+    assert peer.response(stream_id).error_code == 2
     assert ran
     assert driver.state.tasks == set()
     gc.collect()

@@ -16,6 +16,7 @@ ids here are counted on this side and have nothing to do with those on the wire.
 
 from __future__ import annotations
 
+from functools import cached_property
 from struct import Struct
 from typing import ClassVar
 
@@ -72,11 +73,17 @@ _HEADERS_HEAD = Struct(">HBBBL")
 class NGH2Codec:
     """See ``codec.Codec``. nghttp2 checks requests while it decodes them."""
 
-    __slots__ = ("_next_id", "_ngh2", "_spare", "_unended")
-
     def __init__(self, max_header_list_size: int) -> None:
-        limit = max_header_list_size * DECODED_SIZE_FACTOR
-        self._ngh2 = Connection(
+        self._limit = max_header_list_size * DECODED_SIZE_FACTOR
+        self._next_id = 1
+        self._spare: list[int] = []  # ngh2 streams that wait for an answer, whichever
+        self._unended: set[int] = set()  # those whose requests did not end
+        self._table_sizes: list[int] = []  # from SETTINGS ahead of the first field section
+
+    @cached_property
+    def _ngh2(self) -> Connection:
+        """Made for the first field section: connections that only wait do without its 20 KiB."""
+        connection = Connection(
             Role.SERVER,
             Configuration(
                 auto_window_update=False,
@@ -84,21 +91,23 @@ class NGH2Codec:
                 max_deflate_dynamic_table_size=MAX_ENCODER_TABLE_SIZE,
                 stream_reset_rate_limit=(_NEVER, _NEVER),
                 glitch_rate_limit=(_NEVER, _NEVER),
-                max_inbound_header_list_size=limit,
-                max_inbound_header_count=limit // _FIELD_OVERHEAD + 1,
+                max_inbound_header_list_size=self._limit,
+                max_inbound_header_count=self._limit // _FIELD_OVERHEAD + 1,
             ),
         )
-        self._next_id = 1
-        self._spare: list[int] = []  # ngh2 streams that wait for an answer, whichever
-        self._unended: set[int] = set()  # those whose requests did not end
-        self._ngh2.initiate_connection(
+        connection.initiate_connection(
             {
                 MAX_CONCURRENT_STREAMS: 2**31 - 1,
                 MAX_FRAME_SIZE: LARGEST_FRAME_SIZE,  # a block goes in as one frame
             }
         )
-        self._feed(frames.PREFACE, frames.settings({}), frames.SETTINGS_ACK)
-        self._forget()
+        sizes = [frames.settings({HEADER_TABLE_SIZE: size}) for size in self._table_sizes]
+        connection.receive_data(
+            b"".join([frames.PREFACE, frames.settings({}), frames.SETTINGS_ACK, *sizes])
+        )
+        connection.data_to_send()
+        connection.events()
+        return connection
 
     @property
     def spent(self) -> bool:
@@ -163,6 +172,10 @@ class NGH2Codec:
 
     def resize_encoder_table(self, size: int) -> None:
         """See ``Codec``. ngh2 keeps below ``MAX_ENCODER_TABLE_SIZE`` by itself."""
+        if self._next_id == 1:
+            # RFC 7541 section 4.2: what matters is the smallest and the last.
+            self._table_sizes = [min([size, *self._table_sizes]), size]
+            return
         self._feed(frames.settings({HEADER_TABLE_SIZE: size}))
         self._forget()
 

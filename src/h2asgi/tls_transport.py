@@ -33,6 +33,10 @@ WRITE_SIZE = 64 * 1024
 """Octets encrypted before they are sent: few calls of the kernel, and a small rest to keep.
 Both sizes also bound what a connection keeps: a MemoryBIO grows to what was once in it."""
 
+MAX_TAIL_SIZE = 2 * 1024
+"""Octets that go along if they are the last: HTTP/2 writes bodies in powers of two, and headers of
+frames, and a call of the kernel for those alone costs as much as one for 64 KiB."""
+
 DISCARD_LIMIT = 1024 * 1024
 """Octets dropped after the end before a peer that goes on sending gets an RST."""
 
@@ -350,7 +354,10 @@ class TLSTransport(asyncio.Transport):
         if not (backlog or outgoing.pending or self._closing):
             return False
         try:
-            while backlog and (room := WRITE_SIZE - outgoing.pending) > 0:
+            while backlog:
+                room = WRITE_SIZE - outgoing.pending
+                if room <= 0 and (room := self._backlog_size) > MAX_TAIL_SIZE:
+                    break
                 data = backlog[0]
                 size = self._ssl.write(data[:room])
                 self._backlog_size -= size

@@ -29,7 +29,7 @@ from .exchanges import ApplicationState, Endpoints, Exchanges
 from .limits import UNREAD_BODIES, Budget
 from .protocol.engine import Engine
 from .protocol.engines import http1_engine, http2_engine
-from .protocol.events import ConnectionTerminated
+from .protocol.events import ConnectionTerminated, Event
 from .protocol.http2.frames import PREFACE
 from .tcp import cut_off, is_delivered, peer_has_closed
 
@@ -135,16 +135,19 @@ class Connection(asyncio.BufferedProtocol):
         if self._closing:
             self._drop(nbytes)
             return
-        if self._engine is None:
+        engine = self._engine
+        if engine is None:
             self._first_bytes += data
             if not self._recognise(self._first_bytes):
                 return
             data = memoryview(self._first_bytes)
             self._first_bytes = bytearray()
-        assert self._engine is not None
-        self._engine.receive_data(data, self._loop.time())
-        self._take_events()
-        if self._engine.reading_suspended and not self._reading_paused:
+            engine = self._engine
+            assert engine is not None
+        engine.receive_data(data, self._loop.time())
+        if events := engine.take_events():
+            self._take(events)
+        if engine.reading_suspended and not self._reading_paused:
             self._update_reading()  # now: uvloop reads up to 32 times before a flush has its turn
         self._schedule_flush()
 
@@ -265,14 +268,18 @@ class Connection(asyncio.BufferedProtocol):
 
     def _take_events(self) -> None:
         assert self._engine is not None
-        assert self._exchanges is not None
-        for event in self._engine.take_events():
+        self._take(self._engine.take_events())
+
+    def _take(self, events: list[Event]) -> None:
+        exchanges = self._exchanges
+        assert exchanges is not None
+        for event in events:
             if type(event) is ConnectionTerminated:
                 logger.debug("%s: ends: %s", self, event.reason)
                 self._terminated = event
-                self._exchanges.connection_ended(event.error_code)
+                exchanges.connection_ended(event.error_code)
             else:
-                self._exchanges.take(event)
+                exchanges.take(event)
 
     # The way out.
 
@@ -286,13 +293,16 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None or self._closing:
             return
-        if self._engine is not None:
-            self._write(self._engine, transport)
-            self._take_events()
+        engine = self._engine
+        if engine is not None:
+            self._write(engine, transport)
+            if events := engine.take_events():
+                self._take(events)
             if self._terminated is not None:
                 self._close(self._terminated)
                 return
-            self._update_reading()
+            if self._reading_paused or engine.reading_suspended:
+                self._update_reading()
         self._update_timer()
 
     def _write(self, engine: Engine, transport: asyncio.Transport) -> None:
@@ -328,9 +338,9 @@ class Connection(asyncio.BufferedProtocol):
         It is only ever moved forward: one that fires too early looks again,
         which costs less than a new timer for every request.
         """
-        deadline = self._deadline
-        if self._engine is not None and not self._closing:
-            due = self._engine.next_deadline()
+        deadline, engine = self._deadline, self._engine
+        if engine is not None and not self._closing:
+            due = engine.next_deadline()
             if due is not None and (deadline is None or due < deadline):
                 deadline = due
         if deadline is None:

@@ -16,7 +16,7 @@ import ssl
 from collections.abc import Callable
 
 from .sockets import ListeningSocket
-from .tls_transport import READ_SIZE, TLSTransport
+from .tls_transport import SharedByTransports, TLSTransport
 
 logger = logging.getLogger("h2asgi")
 
@@ -67,9 +67,9 @@ class Listener:
         self._factory = factory
         self._ssl_context = ssl_context
         self._handshake_timeout = handshake_timeout
-        self._ciphertext = memoryview(bytearray(READ_SIZE))
         self._handshakes: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
+        self._shared = SharedByTransports(self._loop)
         self._resuming: asyncio.TimerHandle | None = None
         self._exhausted = False
 
@@ -158,7 +158,7 @@ class Listener:
         self, protocol: asyncio.BufferedProtocol, sock: socket.socket, context: ssl.SSLContext
     ) -> None:
         try:
-            transport = TLSTransport(self._loop, sock, context, self._ciphertext)
+            transport = TLSTransport(self._loop, sock, context, self._shared)
             await transport.handshake(self._handshake_timeout)
         except BaseException:
             sock.close()

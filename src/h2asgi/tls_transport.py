@@ -48,12 +48,40 @@ MAX_PLAINTEXT_SIZE = 16 * 1024
 
 HANDSHAKE_READ_SIZE = 16 * 1024
 
+RESET_CHECK_INTERVAL = 0.1
+"""Seconds until it is looked for an RST behind what was read and not answered."""
+
+
+class SharedByTransports:
+    """What the TLS transports of one loop share: scratch space, and a look for an RST.
+
+    When an RST has come right behind octets, uvloop says once that there is
+    something, and then watches no longer. Whoever sends hears of it; who waits
+    would do so for ever. Asking the kernel after each read would cost more than
+    decrypting a request, so it is asked later, if nothing was sent by then.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.ciphertext = memoryview(bytearray(READ_SIZE))
+        self._watched: list[TLSTransport] = []  # at most once each
+
+    def watch(self, transport: TLSTransport) -> None:
+        """Have ``transport`` look soon, together with others."""
+        if not self._watched:
+            self._loop.call_later(RESET_CHECK_INTERVAL, self._look)
+        self._watched.append(transport)
+
+    def _look(self) -> None:
+        watched, self._watched = self._watched, []
+        for transport in watched:
+            transport.end_watch()
+
 
 class TLSTransport(asyncio.Transport):
     """The server's side of one TLS connection on ``sock``, which it owns from ``start`` on.
 
-    ``ciphertext`` is scratch space that all transports of a loop may share. The
-    protocol is a ``BufferedProtocol``; ``eof_received`` may not keep the
+    The protocol is a ``BufferedProtocol``; ``eof_received`` may not keep the
     connection open, and a broken connection is lost with the error, an OSError.
     """
 
@@ -61,12 +89,12 @@ class TLSTransport(asyncio.Transport):
         *(
             "_backlog",
             "_backlog_size",
-            "_ciphertext",
             "_closing",
             "_discarded",
             "_failure",
             "_high",
         ),
+        *("_ciphertext", "_recv_into", "_shared", "_unanswered", "_watched"),
         *("_incoming", "_input_ended", "_input_over", "_loop", "_lost", "_low"),
         *("_outgoing", "_protocol", "_reading", "_sock", "_ssl", "_unsent", "_waiting_to_write"),
         *("_notified", "_writing_paused"),
@@ -77,11 +105,13 @@ class TLSTransport(asyncio.Transport):
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket,
         context: ssl.SSLContext,
-        ciphertext: memoryview,
+        shared: SharedByTransports,
     ) -> None:
         self._loop = loop
         self._sock = sock
-        self._ciphertext = ciphertext
+        self._recv_into = sock.recv_into
+        self._shared = shared
+        self._ciphertext = shared.ciphertext
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
@@ -92,6 +122,8 @@ class TLSTransport(asyncio.Transport):
         self._input_over = False  # nothing more is taken from the socket
         self._failure: ssl.SSLError | None = None  # of decryption
         self._discarded = 0
+        self._unanswered = False  # nothing was sent since the last read
+        self._watched = False
         # Output: first what is encrypted, then what is not.
         self._unsent: bytes | memoryview = b""
         self._backlog: list[memoryview] = []
@@ -203,16 +235,33 @@ class TLSTransport(asyncio.Transport):
             self._loop.call_soon(self._go_on)
 
     def _add_reader(self) -> None:
-        self._loop.add_reader(self._sock.fileno(), self._read_ready)
+        self._look_for_reset()  # uvloop raises RuntimeError then
+        if not self._lost:
+            self._loop.add_reader(self._sock.fileno(), self._read_ready)
+
+    def end_watch(self) -> None:
+        """Look for an RST behind what was read; called by ``SharedByTransports``."""
+        self._watched = False
+        self._look_for_reset()
+
+    def _look_for_reset(self) -> None:
+        if self._unanswered and not self._lost:
+            self._unanswered = False
+            if number := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                self._finish(OSError(number, os.strerror(number)))
 
     def _read_ready(self) -> None:
         try:
-            size = self._sock.recv_into(self._ciphertext)
+            size = self._recv_into(self._ciphertext)
         except BlockingIOError:
             return
         except OSError as error:
             self._lose(error)
             return
+        self._unanswered = True
+        if not self._watched:
+            self._watched = True
+            self._shared.watch(self)
         if self._closing:
             self._discard(size)
         elif size:
@@ -221,18 +270,16 @@ class TLSTransport(asyncio.Transport):
         else:  # TCP's FIN, with close_notify before it or without
             self._stop_input()
             self._end_of_input()
-        # An RST behind what was read: uvloop reports that once, and then watches no longer.
-        if not self._lost and (number := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
-            self._finish(OSError(number, os.strerror(number)))
 
     def _decrypt(self) -> None:
         """Hand on what has arrived, until that is all or the protocol wants no more."""
+        incoming, protocol = self._incoming, self._protocol
         while self._reading and not self._closing:
-            buffer = memoryview(self._protocol.get_buffer(-1))
+            buffer = memoryview(protocol.get_buffer(-1))
             size = self._fill(buffer)
             if size:
                 try:
-                    self._protocol.buffer_updated(size)
+                    protocol.buffer_updated(size)
                 except BaseException:
                     self.abort()
                     raise
@@ -242,7 +289,7 @@ class TLSTransport(asyncio.Transport):
             if self._input_ended:
                 self._end_of_input()
                 return
-            if size < len(buffer) and not self._incoming.pending:
+            if not incoming.pending and size < len(buffer):
                 break
         if self._waiting_to_write:
             if self._outgoing.pending > ALERTS_LIMIT:
@@ -253,16 +300,18 @@ class TLSTransport(asyncio.Transport):
 
     def _fill(self, buffer: memoryview) -> int:
         """Decrypt into ``buffer``; notes if the input ends or breaks behind that."""
-        space, filled = len(buffer), 0
+        read, incoming, space, filled = self._ssl.read, self._incoming, len(buffer), 0
+        rest = buffer
         try:
             while filled < space:
-                size: int = self._ssl.read(space - filled, buffer[filled:])  # type: ignore[assignment]
+                size: int = read(space - filled, rest)  # type: ignore[assignment]
                 if not size:
                     self._input_ended = True  # close_notify
                     break
                 filled += size
-                if not self._incoming.pending:
+                if not incoming.pending:
                     break
+                rest = buffer[filled:]
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
@@ -320,6 +369,7 @@ class TLSTransport(asyncio.Transport):
         except OSError as error:
             self._lose(error)
             return True
+        self._unanswered = False
         if sent < len(record):
             self._unsent = memoryview(record)[sent:]
             self._wait_to_write()
@@ -394,7 +444,7 @@ class TLSTransport(asyncio.Transport):
         if not self._input_over:
             self._add_reader()
         self._reading = False
-        if not self._waiting_to_write:
+        if not self._waiting_to_write and not self._lost:
             self._flush()
 
     def _shut_down(self) -> None:

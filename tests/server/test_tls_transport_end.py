@@ -246,6 +246,30 @@ def test_reset_right_behind_data(run, contexts, closing):
     run(main())
 
 
+@pytest.mark.parametrize("what", ["write", "close", "pause and resume"])
+def test_reset_right_behind_data_meets_what_follows(run, contexts, what):
+    """The loop watches no longer then, and uvloop's would raise if it was asked to."""
+
+    async def main() -> None:
+        async with connected(contexts) as pair:
+            await pair.client.write(b"last words")
+            pair.client.reset()
+            while not pair.protocol.received:
+                await asyncio.sleep(0)
+            if what == "write":
+                pair.transport.write(b"anybody there?")
+            elif what == "close":
+                pair.transport.close()
+            else:
+                pair.transport.pause_reading()
+                pair.transport.resume_reading()
+            await pair.lost()
+            assert isinstance(pair.protocol.error, ConnectionError)
+            assert pair.protocol.events == ["made", "lost"]
+
+    run(main())
+
+
 @pytest.mark.parametrize("what", ["write", "close"])
 def test_reset_that_shows_only_when_something_is_sent(run, contexts, what):
     async def main() -> None:

@@ -10,7 +10,7 @@ import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
-from h2asgi.tls_transport import READ_SIZE, TLSTransport
+from h2asgi.tls_transport import SharedByTransports, TLSTransport
 
 HANG = 10
 
@@ -163,8 +163,8 @@ class Pair:
         self.fd = self.sock.fileno()
         self.client = TLSClient(client_sock, theirs)
         self.protocol = protocol
-        scratch = memoryview(bytearray(READ_SIZE))
-        self.transport = TLSTransport(asyncio.get_running_loop(), self.sock, ours, scratch)
+        loop = asyncio.get_running_loop()
+        self.transport = TLSTransport(loop, self.sock, ours, SharedByTransports(loop))
 
     async def connect(self, piece: int = 65_536, last: bytes = b"") -> None:
         async with asyncio.TaskGroup() as group:

@@ -10,6 +10,8 @@ forget everything when it changes (RFC 7541 section 2.3.2).
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from ..events import Headers
 from ..headers import RequestError, RequestHead, http2_request, http2_request_line, http2_trailers
 from .codec import Codec
@@ -28,6 +30,29 @@ MAX_REMEMBERED_BLOCK = 512
 _MALFORMED = RequestError(400, "malformed field section")
 
 
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class _Remembered(dict[K, V]):
+    """What was worked out with the compression state as it still is."""
+
+    __slots__ = ()
+
+    def forget_if_changed(self, block: bytes) -> bool:
+        """Forget everything if the block has, or may have, changed the table; say so."""
+        if len(block) <= MAX_REMEMBERED_BLOCK and not changes_table(block):
+            return False
+        self.clear()
+        return True
+
+    def keep(self, key: K, value: V) -> None:
+        """Remember one more."""
+        if len(self) >= MAX_REMEMBERED:
+            self.clear()
+        self[key] = value
+
+
 class RequestSections:
     """What comes in: requests and trailers, decoded in the order of arrival, and checked."""
 
@@ -36,7 +61,7 @@ class RequestSections:
     def __init__(self, codec: Codec, max_header_list_size: int) -> None:
         self._codec = codec
         self._max_list_size = max_header_list_size
-        self._remembered: dict[bytes, RequestHead] = {}
+        self._remembered = _Remembered[bytes, RequestHead]()
 
     def request(self, block: bytes, end_stream: bool) -> RequestHead | RequestError:
         """Give the head of a request, or why it is not to be served.
@@ -48,7 +73,7 @@ class RequestSections:
         if remembered is not None:
             return remembered
         fields = self._codec.decode_request(block, end_stream)
-        changed = self._forget_if_changed(block)
+        changed = self._remembered.forget_if_changed(block)
         if fields is None:
             return _MALFORMED
         try:
@@ -58,28 +83,19 @@ class RequestSections:
                 error.method, error.target = http2_request_line(fields)
             return error
         if not changed and head.list_size <= MAX_REMEMBERED_OCTETS:
-            if len(self._remembered) >= MAX_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[block] = head
+            self._remembered.keep(block, head)
         return head
 
     def trailers(self, block: bytes) -> Headers | RequestError:
         """Give the fields of a trailer section, or why it is malformed; raises as ``request``."""
         fields = self._codec.decode_trailers(block)
-        self._forget_if_changed(block)
+        self._remembered.forget_if_changed(block)
         if fields is None:
             return _MALFORMED
         try:
             return http2_trailers(fields)
         except RequestError as error:
             return error
-
-    def _forget_if_changed(self, block: bytes) -> bool:
-        """Forget everything if the block has, or may have, changed the table; say so."""
-        if len(block) <= MAX_REMEMBERED_BLOCK and not changes_table(block):
-            return False
-        self._remembered.clear()
-        return True
 
 
 class ResponseSections:
@@ -89,7 +105,7 @@ class ResponseSections:
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
-        self._remembered: dict[tuple[int, tuple[tuple[bytes, bytes], ...]], bytes] = {}
+        self._remembered = _Remembered[tuple[int, tuple[tuple[bytes, bytes], ...]], bytes]()
 
     def response(self, status: int, fields: Headers) -> bytes:
         """Give the block of a response, or of an informational one."""
@@ -98,12 +114,9 @@ class ResponseSections:
         if block is not None:
             return block
         block = self._codec.encode([(b":status", b"%d" % status), *fields])
-        if len(block) > MAX_REMEMBERED_BLOCK or changes_table(block):
-            self._remembered.clear()
-        elif sum([len(name) + len(value) for name, value in fields]) <= MAX_REMEMBERED_OCTETS:
-            if len(self._remembered) >= MAX_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[key] = block
+        size = sum([len(name) + len(value) for name, value in fields])
+        if not self._remembered.forget_if_changed(block) and size <= MAX_REMEMBERED_OCTETS:
+            self._remembered.keep(key, block)
         return block
 
     def trailers(self, fields: Headers) -> bytes:

@@ -60,6 +60,20 @@ class Engine(Protocol):
     def send_trailers(self, stream_id: int, trailers: Headers) -> None:
         """Queue the trailer section, which ends the response."""
 
+    def accept_tunnel(self, stream_id: int, headers: Headers) -> None:
+        """Queue the head that turns the stream of a request with a ``protocol`` into a tunnel.
+
+        That is 101 on HTTP/1.1 (RFC 9110 section 7.8) and 200 on HTTP/2 (RFC 8441 section 5),
+        with exactly these fields. From then on ``DataReceived`` and ``send_data`` carry the raw
+        octets of either direction, and ``RequestEnded`` says that the peer has ended its half
+        (END_STREAM; EOF on HTTP/1.1). Over HTTP/1.1 what came behind the request has waited
+        unparsed and is ``DataReceived`` now; over HTTP/2 that may come ahead of this call.
+
+        ``send_data(..., end_stream=True)`` ends our half. The stream is then half-closed until
+        the peer ends its own, or ``reset_stream`` is called, which is the caller's to do in
+        time. On HTTP/1.1 the connection ends as soon as all is written.
+        """
+
     def acknowledge_received_data(self, stream_id: int, size: int) -> None:
         """Say that the application took ``size`` bytes of body: credit may be given back.
 

@@ -21,6 +21,12 @@ class RequestReceived:
     ``end_stream`` there is no body: no ``DataReceived`` and no ``RequestEnded``
     will follow. ``expect_continue`` says that the client waits for a 100
     (RFC 9110 section 10.1.1).
+
+    ``protocol`` is ``"websocket"`` where a tunnel is asked for: by the ``:protocol`` of an
+    extended CONNECT (RFC 8441 section 4), or over HTTP/1.1 by a GET without a body that
+    has ``connection: upgrade`` and ``upgrade: websocket`` (RFC 9110 section 7.8). It is
+    accepted with ``Engine.accept_tunnel``, or refused with an ordinary response. Over
+    HTTP/1.1 it has ``end_stream``, since the request itself is complete.
     """
 
     stream_id: int
@@ -30,6 +36,7 @@ class RequestReceived:
     headers: Headers
     end_stream: bool
     expect_continue: bool = False
+    protocol: str | None = None
 
 
 @dataclass(slots=True)
@@ -49,7 +56,10 @@ class RequestRejected:
 
 @dataclass(slots=True)
 class DataReceived:
-    """A piece of a request body. Acknowledge it once the application has taken it."""
+    """A piece of a request body, or of what comes through a tunnel.
+
+    Acknowledge it once the application has taken it.
+    """
 
     stream_id: int
     data: bytes
@@ -57,7 +67,10 @@ class DataReceived:
 
 @dataclass(slots=True)
 class RequestEnded:
-    """The body is complete; ``trailers`` as in ``RequestReceived.headers``."""
+    """The body is complete, or the peer has ended its half of a tunnel.
+
+    ``trailers`` as in ``RequestReceived.headers``.
+    """
 
     stream_id: int
     trailers: Headers = field(default_factory=list)

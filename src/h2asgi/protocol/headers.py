@@ -73,16 +73,23 @@ class RequestHead:
     content_length: int | None
     expect_continue: bool
     chunked: bool = False
+    protocol: str | None = None
+    """Of an extended CONNECT; over HTTP/1.1 it is not for the request alone to say."""
     list_size: int = dataclasses.field(default=0, compare=False)
     """As SETTINGS_MAX_HEADER_LIST_SIZE counts (RFC 9113 section 6.5.2); 0 on HTTP/1.1."""
 
 
-def http2_request(fields: Headers, max_header_list_size: int) -> RequestHead:
-    """Check and normalise the decoded fields of an HTTP/2 request (RFC 9113 section 8.3)."""
+def http2_request(
+    fields: Headers, max_header_list_size: int, *, websocket: bool = False
+) -> RequestHead:
+    """Check and normalise the decoded fields of an HTTP/2 request (RFC 9113 section 8.3).
+
+    ``websocket`` says that the client was told SETTINGS_ENABLE_CONNECT_PROTOCOL.
+    """
     # Section 8.3: they come first; among the others their colon is an illegal character.
     pseudo = dict(fields[: len(_REQUEST_PSEUDO_FIELDS)])
-    if pseudo.keys() != _REQUEST_PSEUDO_FIELDS:
-        pseudo = _pseudo_fields(fields)
+    if pseudo.keys() != _REQUEST_PSEUDO_FIELDS or pseudo[b":method"] == b"CONNECT":
+        pseudo = _pseudo_fields(fields, websocket)
     regular = fields[len(pseudo) :]
     section = _http2_section(regular)
     if section.host == b"":
@@ -100,10 +107,21 @@ def http2_request(fields: Headers, max_header_list_size: int) -> RequestHead:
         raise RequestError(431, "request header fields are too large")
     head = section.finish(method, target, authority)
     head.list_size = size
+    if b":protocol" in pseudo:
+        _make_extended_connect(head, pseudo[b":protocol"])
     return head
 
 
-def _pseudo_fields(fields: Headers) -> dict[bytes, bytes]:
+def _make_extended_connect(head: RequestHead, protocol: bytes) -> None:
+    """RFC 8441 section 4; names of protocols are compared as in RFC 9110 section 7.8."""
+    if protocol.lower() != b"websocket":
+        raise RequestError(501, "protocol is not served")
+    head.protocol = "websocket"
+    head.expect_continue = False
+    head.content_length = None  # RFC 9110 section 9.3.6: CONNECT has no content
+
+
+def _pseudo_fields(fields: Headers, websocket: bool) -> dict[bytes, bytes]:
     """The pseudo-header fields of a request that does not have just the usual four."""
     pseudo: dict[bytes, bytes] = {}
     for name, value in fields:
@@ -113,7 +131,12 @@ def _pseudo_fields(fields: Headers) -> dict[bytes, bytes]:
             _malformed("repeated pseudo-header field")
         pseudo[name] = value
     if not pseudo.keys() <= _REQUEST_PSEUDO_FIELDS:
-        _malformed("unknown pseudo-header field")
+        # RFC 8441 section 3: it is not known to whom was not told of it.
+        if not websocket or pseudo.keys() != _EXTENDED_CONNECT_FIELDS:
+            _malformed("unknown pseudo-header field")
+        # Section 4: an extension of CONNECT alone.
+        if pseudo[b":method"] != b"CONNECT" or not _token(pseudo[b":protocol"]):
+            _malformed("illegal :protocol")
     return pseudo
 
 
@@ -145,6 +168,8 @@ def http2_request_line(fields: Headers) -> tuple[str, bytes]:
 
 
 _REQUEST_PSEUDO_FIELDS = frozenset((b":method", b":scheme", b":authority", b":path"))
+_EXTENDED_CONNECT_FIELDS = _REQUEST_PSEUDO_FIELDS | {b":protocol"}
+"""RFC 8441 section 4 asks for :scheme and :path, and an http or https URI has an authority."""
 
 
 def _http2_request_line(pseudo: dict[bytes, bytes]) -> tuple[str, bytes]:
@@ -152,7 +177,7 @@ def _http2_request_line(pseudo: dict[bytes, bytes]) -> tuple[str, bytes]:
     if method != b"GET" and not _token(method):
         _malformed("missing or illegal :method")
     name = method.decode("ascii").upper()
-    if name == "CONNECT":
+    if name == "CONNECT" and b":protocol" not in pseudo:
         # Section 8.5: a tunnel has :authority, but no :scheme and no :path.
         if pseudo.keys() != {b":method", b":authority"}:
             _malformed("CONNECT with other pseudo-header fields than :authority")

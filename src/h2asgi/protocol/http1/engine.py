@@ -75,7 +75,10 @@ class HTTP1Engine:
     parser: ClassVar[type[RequestParser]]
     http_version: ClassVar[str] = "1.1"
 
-    def __init__(self, config: HTTP1Config, timeouts: Timeouts, now: float) -> None:
+    def __init__(
+        self, config: HTTP1Config, timeouts: Timeouts, now: float, *, websocket: bool = False
+    ) -> None:
+        self._websocket = websocket
         self._parser = self.parser(config.max_head_size)
         self._receive_window = config.receive_window
         self._time_allowed = (  # by phase
@@ -197,6 +200,15 @@ class HTTP1Engine:
         if exchange is not None and exchange.begun:
             self._end_response(exchange, trailers)
 
+    def accept_tunnel(self, stream_id: int, headers: Headers) -> None:
+        """See ``Engine``; nothing else follows on this connection."""
+        exchange = self._exchange
+        if exchange is None or exchange.stream_id != stream_id or exchange.begun:
+            return
+        self._queue.push(exchange.accept_tunnel(headers))
+        self._closing = True
+        self._advance()
+
     def data_to_send(self, limit: int, now: float) -> bytes | memoryview:
         """See ``Engine``; the next request may appear once a response has left."""
         data = self._queue.take(limit)
@@ -216,7 +228,10 @@ class HTTP1Engine:
 
     def reset_stream(self, stream_id: int, error_code: int) -> None:
         """See ``Engine``; a response that is cut short takes the connection with it."""
-        if self._sending(stream_id) is not None:
+        exchange = self._exchange
+        if exchange is None or exchange.stream_id != stream_id:
+            return
+        if exchange.tunnel or not exchange.ended:
             self.terminate(error_code or ErrorCode.INTERNAL_ERROR, "request abandoned")
 
     def ping(self, payload: bytes) -> None:
@@ -288,6 +303,9 @@ class HTTP1Engine:
             if exchange is None:
                 if not self._read_head():
                     return
+            elif exchange.tunnel:
+                self._read_tunnel(exchange)
+                return
             elif not exchange.request_ended:
                 if not self._read_body(exchange):
                     return
@@ -327,10 +345,19 @@ class HTTP1Engine:
         self._phase = _EXCHANGE
         self._deadline = None
         self._undated = False
-        headers = head.headers.copy()  # the head may be remembered
+        protocol = None
+        if head.asks_for_websocket and method == "GET" and ended and self._websocket:
+            protocol = "websocket"
         self._events.append(
             RequestReceived(
-                stream_id, version, method, head.target, headers, ended, exchange.awaiting_continue
+                stream_id,
+                version,
+                method,
+                head.target,
+                head.headers.copy(),  # the head may be remembered
+                ended,
+                exchange.awaiting_continue,
+                protocol,
             )
         )
 
@@ -355,6 +382,18 @@ class HTTP1Engine:
             self._await_body(exchange)
             return False
         return True
+
+    def _read_tunnel(self, exchange: Exchange) -> None:
+        """Hand on what came through the tunnel as it is."""
+        if exchange.request_ended:
+            return
+        data = self._parser.take(len(self._parser))
+        if data:
+            exchange.unread += len(data)
+            self._events.append(DataReceived(exchange.stream_id, data))
+        if self._eof:
+            exchange.request_ended = True
+            self._events.append(RequestEnded(exchange.stream_id))
 
     def _await_body(self, exchange: Exchange) -> None:
         """The body is not complete, and nothing more of it is here."""

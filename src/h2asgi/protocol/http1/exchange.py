@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from ..events import Headers
-from .heads import MAX_KNOWN_OCTETS, connection_options
+from .heads import MAX_KNOWN_OCTETS, list_of_tokens
 
 _STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %b" % (status, status.phrase.encode("ascii"))
@@ -49,6 +49,7 @@ class Exchange:
     begun = False  # the response
     ended = False  # the response
     chunked = False
+    tunnel = False  # both ends speak another protocol now, until both have ended
     remaining: int | None = None  # octets that the response may still send; None: no limit
 
     def __init__(self, stream_id: int, method: str, version: str, persistent: bool) -> None:
@@ -80,6 +81,13 @@ class Exchange:
             last.remaining = self.remaining
         return octets
 
+    def accept_tunnel(self, headers: Headers) -> bytes:
+        """Write the head behind which the connection is a tunnel (RFC 9110 section 7.8)."""
+        self.begun = self.tunnel = True
+        self.persistent = False
+        self.request_ended = False  # its end is now that of the peer's half
+        return informational_head(101, headers)
+
     def _write_head(self, status: int, headers: Headers, end_stream: bool) -> bytes:
         lines = [_status_line(status)]
         content_length: int | None = None
@@ -88,7 +96,7 @@ class Exchange:
             if name in _FRAMING_FIELDS:
                 if name == b"connection":
                     # The one option that an application may set; the rest is said below.
-                    if b"close" in connection_options(field[1]):
+                    if b"close" in list_of_tokens(field[1]):
                         self.persistent = False
                     continue
                 if status == 204:

@@ -34,8 +34,10 @@ _plain_request_line = re.compile(
 class Head:
     """A ``RequestHead``, and what it says of its connection.
 
-    ``persistent`` says whether it lets the connection live on (RFC 9112 section 9.3).
-    It may be remembered: what is handed on needs a list of fields of its own.
+    ``persistent`` says whether it lets the connection live on (RFC 9112 section 9.3);
+    ``asks_for_websocket`` that its fields do, which means nothing with any method but GET
+    (RFC 6455 section 4.1). It may be remembered: what is handed on needs a list of fields
+    of its own.
     """
 
     method: str
@@ -46,36 +48,36 @@ class Head:
     chunked: bool
     expect_continue: bool
     persistent: bool
+    asks_for_websocket: bool
 
     @classmethod
     def of(cls, request: RequestHead, version: str) -> Head:
         """Add to a request what it says of its connection."""
+        headers = request.headers
+        options = _tokens(headers, b"connection")
+        upgrade = version == "1.1" and b"upgrade" in options
         return cls(
             request.method,
             request.target,
             version,
-            request.headers,
+            headers,
             request.content_length,
             request.chunked,
             request.expect_continue,
-            _persistent(request.headers, version),
+            b"close" not in options and (version == "1.1" or b"keep-alive" in options),
+            # RFC 9110 section 7.8: without the option, or in HTTP/1.0, the field is ignored.
+            upgrade and b"websocket" in _tokens(headers, b"upgrade"),
         )
 
 
-def _persistent(headers: Headers, version: str) -> bool:
-    for name, value in headers:
-        if name == b"connection":
-            options = connection_options(value)
-            if b"close" in options:
-                return False
-            if b"keep-alive" in options:
-                version = "1.1"
-    return version == "1.1"
+def _tokens(headers: Headers, name: bytes) -> list[bytes]:
+    """Give the members of all the fields of this name, in lower case (RFC 9110 section 5.6.1)."""
+    return [token for field, value in headers if field == name for token in list_of_tokens(value)]
 
 
-def connection_options(value: bytes) -> list[bytes]:
-    """Split the value of a ``connection`` field (RFC 9110 section 7.6.1)."""
-    return [option.strip(b" \t") for option in value.lower().split(b",")]
+def list_of_tokens(value: bytes) -> list[bytes]:
+    """Split a list in which case means nothing, as that of a ``connection`` field."""
+    return [token.strip(b" \t") for token in value.lower().split(b",")]
 
 
 class KnownHeads:

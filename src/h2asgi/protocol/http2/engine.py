@@ -19,6 +19,7 @@ from . import frames
 from .codec import Codec
 from .goaway import Goaway
 from .peer_settings import (
+    ENABLE_CONNECT_PROTOCOL,
     INITIAL_WINDOW_SIZE,
     MAX_CONCURRENT_STREAMS,
     MAX_FRAME_SIZE,
@@ -47,6 +48,8 @@ class HTTP2Engine:
         timeouts: Timeouts,
         now: float,
         unread_bodies: Budget | None = None,
+        *,
+        websocket: bool = False,
     ) -> None:
         self._config = config
         self._timeouts = timeouts
@@ -54,10 +57,10 @@ class HTTP2Engine:
         self._streams = StreamTable()
         self._sender = Sender(ResponseSections(self._codec), self._streams)
         self._goaway = Goaway(self._sender, self._streams)
-        self._send_settings()
+        self._send_settings(websocket)
         self._receiver = Receiver(
             config,
-            RequestSections(self._codec, config.max_header_list_size),
+            RequestSections(self._codec, config.max_header_list_size, websocket),
             self.stream_type,
             self._streams,
             self._sender,
@@ -69,7 +72,7 @@ class HTTP2Engine:
         self._idle_since: float | None = now  # None while a stream is open
         self._terminated = False
 
-    def _send_settings(self) -> None:
+    def _send_settings(self, websocket: bool) -> None:
         """Our half of the connection preface (RFC 9113 section 3.4)."""
         config = self._config
         settings: dict[int, int] = {
@@ -78,6 +81,8 @@ class HTTP2Engine:
             MAX_FRAME_SIZE: config.max_frame_size,
             MAX_HEADER_LIST_SIZE: config.max_header_list_size,
         }
+        if websocket:
+            settings[ENABLE_CONNECT_PROTOCOL] = 1  # RFC 8441 section 3
         self._sender.write(frames.settings(settings))
 
     # What comes in.
@@ -142,6 +147,13 @@ class HTTP2Engine:
         if stream is not None and stream.response_started and not stream.response_ended:
             self._sender.send_trailers(stream, trailers)
 
+    def accept_tunnel(self, stream_id: int, headers: Headers) -> None:
+        """See ``Engine``."""
+        stream = self._live(stream_id)
+        if stream is not None and not stream.response_started:
+            stream.tunnel = True
+            self._sender.send_headers(stream, 200, headers, end_stream=False)
+
     def acknowledge_received_data(self, stream_id: int, size: int) -> None:
         """See ``Engine``. Stream and connection are credited, each in its own time."""
         stream = self._live(stream_id)
@@ -197,6 +209,8 @@ class HTTP2Engine:
                 continue  # reset before its end was taken
             if stream.request_ended:
                 self._receiver.close(stream, by_us=False)
+            elif stream.tunnel:
+                sender.ended.append(stream)  # half-closed, until the peer ends its half too
             else:
                 # Section 8.1: an answer ahead of its request's end asks the
                 # client to stop sending.

@@ -38,6 +38,7 @@ from .codec import DECODED_SIZE_FACTOR, MAX_ENCODER_TABLE_SIZE
 from .engine import HTTP2Engine
 from .frames import HEADER_SIZE, Flag, FrameType
 from .peer_settings import (
+    ENABLE_CONNECT_PROTOCOL,
     HEADER_TABLE_SIZE,
     LARGEST_FRAME_SIZE,
     MAX_CONCURRENT_STREAMS,
@@ -97,6 +98,7 @@ class NGH2Codec:
         )
         connection.initiate_connection(
             {
+                ENABLE_CONNECT_PROTOCOL: 1,  # whether it is, is not for ngh2 to say
                 MAX_CONCURRENT_STREAMS: 2**31 - 1,
                 MAX_FRAME_SIZE: LARGEST_FRAME_SIZE,  # a block goes in as one frame
             }

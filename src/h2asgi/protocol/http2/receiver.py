@@ -178,15 +178,14 @@ class Receiver:
             if head.status == 400:
                 # Section 8.1.1: malformed.
                 raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, head.reason)
-            self._open(stream_id, end_stream)
-            self.events.append(
-                RequestRejected(
-                    stream_id, HTTP_VERSION, head.method, head.target, head.status, head.reason
-                )
-            )
+            self._reject(stream_id, head, head.status, head.reason, end_stream)
             return
         if end_stream and head.content_length:
             raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, "body differs from content-length")
+        if end_stream and head.protocol:
+            # Well-formed, but through this tunnel nothing can come.
+            self._reject(stream_id, head, 400, "CONNECT with END_STREAM", end_stream)
+            return
         self._open(stream_id, end_stream).body_left = head.content_length
         self.events.append(
             RequestReceived(
@@ -197,7 +196,22 @@ class Receiver:
                 head.headers.copy(),
                 end_stream,
                 head.expect_continue and not end_stream,
+                head.protocol,
             )
+        )
+
+    def _reject(
+        self,
+        stream_id: int,
+        head: RequestHead | RequestError,
+        status: int,
+        reason: str,
+        end_stream: bool,
+    ) -> None:
+        """Have the driver answer what never becomes a request."""
+        self._open(stream_id, end_stream)
+        self.events.append(
+            RequestRejected(stream_id, HTTP_VERSION, head.method, head.target, status, reason)
         )
 
     def _open(self, stream_id: int, end_stream: bool) -> Stream:
@@ -214,6 +228,9 @@ class Receiver:
         if stream.request_ended:
             # Section 5.1, "half-closed (remote)".
             raise PeerStreamError(ErrorCode.STREAM_CLOSED, "HEADERS after END_STREAM")
+        if stream.tunnel:
+            # Section 8.5: nothing but DATA comes through it.
+            raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, "HEADERS within a tunnel")
         if not end_stream:
             # Section 8.1: a second field section is the trailers, and the end.
             raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, "trailers without END_STREAM")

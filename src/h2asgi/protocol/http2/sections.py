@@ -56,10 +56,11 @@ class _Remembered(dict[K, V]):
 class RequestSections:
     """What comes in: requests and trailers, decoded in the order of arrival, and checked."""
 
-    __slots__ = ("_codec", "_max_list_size", "_remembered")
+    __slots__ = ("_codec", "_max_list_size", "_remembered", "_websocket")
 
-    def __init__(self, codec: Codec, max_header_list_size: int) -> None:
+    def __init__(self, codec: Codec, max_header_list_size: int, websocket: bool = False) -> None:
         self._codec = codec
+        self._websocket = websocket
         self._max_list_size = max_header_list_size
         self._remembered = _Remembered[bytes, RequestHead]()
 
@@ -77,7 +78,7 @@ class RequestSections:
         if fields is None:
             return _MALFORMED
         try:
-            head = http2_request(fields, self._max_list_size)
+            head = http2_request(fields, self._max_list_size, websocket=self._websocket)
         except RequestError as error:
             if error.status != 400:
                 error.method, error.target = http2_request_line(fields)

@@ -33,6 +33,7 @@ class Stream:
         "response_started",
         "send_window",
         "stream_id",
+        "tunnel",
         "window",
     )
 
@@ -45,6 +46,7 @@ class Stream:
         self.request_ended = False  # END_STREAM has come in
         self.response_started = False  # the final header section has gone out
         self.response_ended = False  # its last octet, or the trailers, are written or queued
+        self.tunnel = False  # accepted: either half ends by itself
         self.answered = False  # whether any field section was written
 
     def receive_headers(self, end_stream: bool) -> None:

@@ -34,9 +34,12 @@ ARROWS = {
         *{"tcp"},
     },
     "exchanges": {"asgi", "config", "errors", "protocol", "trace"},
-    "protocol.engines": {"config", "errors", "protocol.http1", "protocol.http2"},
+    "protocol.engines": {
+        *{"config", "errors", "protocol.http1", "protocol.http2", "protocol.websocket"},
+    },
     "protocol.http1": {"config", "errors", "protocol"},
     "protocol.http2": {"config", "errors", "limits", "protocol"},
+    "protocol.websocket": {"config", "errors", "protocol"},
     "protocol": {"errors"},  # the seam: events, engine, headers
     "asgi": {"errors"},
     "banner": {"_version", "config", "protocol.engines"},
@@ -65,6 +68,7 @@ LIBRARIES = {
     "process": {"uvloop"},
     "protocol.http1": {"h11", "httptools"},
     "protocol.http2": {"h2", "hpack", "ngh2"},
+    "protocol.websocket": {"websockets", "wsproto"},
 }
 """What comes from elsewhere, and the only rooms that know it."""
 

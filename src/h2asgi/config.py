@@ -178,6 +178,46 @@ class HTTP2Config:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebSocketConfig:
+    """WebSockets over HTTP/1.1 (RFC 6455) and over HTTP/2 (RFC 8441)."""
+
+    enabled: bool = option(
+        True, "ws", "WebSockets", "Serve WebSockets over every protocol that is spoken."
+    )
+    engine: Literal["auto", "wsproto", "websockets"] = option(
+        "auto", "ws-engine", "WebSockets",
+        "Library for WebSocket frames; auto takes websockets when it is installed.",
+    )  # fmt: skip
+    max_message_size: int = option(
+        16 * MIB, "ws-max-message-size", "WebSockets",
+        "Octets of a message, inflated and with all its fragments; more closes with 1009.",
+        minimum=1,
+    )  # fmt: skip
+    per_message_deflate: bool = option(
+        True, "ws-per-message-deflate", "WebSockets",
+        "Compress messages when the client offers it (RFC 7692).",
+    )  # fmt: skip
+    ping_interval: float = option(
+        20.0, "ws-ping-interval", "WebSockets",
+        "How long until a WebSocket gets its next Ping; 0 sends none.", minimum=0.0,
+    )  # fmt: skip
+    ping_timeout: float = option(
+        20.0, "ws-ping-timeout", "WebSockets",
+        "How long a Pong may take before the connection counts as lost; 0 waits for ever.",
+        minimum=0.0,
+    )  # fmt: skip
+    close_timeout: float = option(
+        10.0, "ws-close-timeout", "WebSockets",
+        "How long the peer may take to answer a Close frame.", minimum=0.1,
+    )  # fmt: skip
+    origins: tuple[str, ...] = option(
+        (), "ws-origin", "WebSockets",
+        "Origin whose pages may open WebSockets, such as https://example.com; others get 403. "
+        "Repeatable. [default: every origin]",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
     """Deadlines, in seconds."""
 
@@ -259,5 +299,6 @@ class Config:
     tls: TLSConfig = field(default_factory=TLSConfig)
     http1: HTTP1Config = field(default_factory=HTTP1Config)
     http2: HTTP2Config = field(default_factory=HTTP2Config)
+    websocket: WebSocketConfig = field(default_factory=WebSocketConfig)
     timeouts: Timeouts = field(default_factory=Timeouts)
     log: LogConfig = field(default_factory=LogConfig)

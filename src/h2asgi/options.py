@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from .errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "H2ASGI_"
 
-TOPICS = ("Application", "Listening", "TLS", "Protocols", "Timeouts", "Logging")
+TOPICS = ("Application", "Listening", "TLS", "Protocols", "WebSockets", "Timeouts", "Logging")
 """The order in which ``--help`` and ``--print-config`` show the options."""
 
 NOT_OPTIONS = frozenset((ENVIRONMENT_PREFIX + "CONFIG", ENVIRONMENT_PREFIX + "DATA_DIR"))
@@ -33,6 +34,9 @@ SECRETS = frozenset(("keyfile_password",))
 
 _TRUE = frozenset(("1", "true", "yes", "on"))
 _FALSE = frozenset(("0", "false", "no", "off"))
+_origin = re.compile(r"null|[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@]+").fullmatch
+"""RFC 6454 section 6.2: a scheme, a host and perhaps a port, without a path."""
+
 _QUOTED_LENGTH = 60
 """Characters of a wrong value that a message repeats: it is to stay one readable sentence."""
 
@@ -306,6 +310,12 @@ def _cross_check(values: Mapping[str, Any], labels: Mapping[str, str]) -> None:
             f"http2_connection_window ({window}) must not be larger than"
             f" http2_max_connection_window ({limit})"
         )
+    for origin in current("ws_origin"):
+        if not _origin(origin):
+            raise ConfigurationError(
+                f"{labels['ws_origin']} must be like https://example.com or"
+                f" https://example.com:8443, not {origin!r}"
+            )
 
 
 def to_toml(config: Config) -> str:

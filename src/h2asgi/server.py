@@ -93,7 +93,7 @@ class Server:
         """
         config = self._config
         # An engine that was asked for and is not installed is missed here.
-        for note in engine_notes(config.http1, config.http2):
+        for note in engine_notes(config.http1, config.http2, config.websocket):
             logger.warning("%s", note)
         if config.tls.enabled:
             tls = self._certificate(config.tls)

@@ -22,6 +22,8 @@ def other_value(option: Option) -> Any:
     """A legal value that is not the default."""
     if option.kind is bool:
         return not option.default
+    if option.name == "ws_origin":
+        return ("https://first.example", "https://second.example:8443")
     if option.kind is tuple:
         return ("first", "second")
     if option.choices:
@@ -365,3 +367,14 @@ def test_a_printed_configuration_hides_the_password() -> None:
 
 def test_a_printed_configuration_describes_an_application_object() -> None:
     assert "# app is an object of builtins.function\n" in options.to_toml(make_config(resolve))
+
+
+@pytest.mark.parametrize("origin", ["https://example.com", "HTTP://[::1]:8000", "null"])
+def test_an_origin_is_scheme_host_and_port(origin: str) -> None:
+    assert make_config(ws_origin=[origin]).websocket.origins == (origin,)
+
+
+@pytest.mark.parametrize("origin", ["example.com", "https://example.com/", "*", "https://a b"])
+def test_what_is_no_origin_could_never_match(origin: str) -> None:
+    with pytest.raises(ConfigurationError, match="must be like https://example.com"):
+        make_config(ws_origin=[origin])

@@ -9,11 +9,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from h2asgi.config import HTTP1Config, HTTP2Config
+from h2asgi.config import HTTP1Config, HTTP2Config, WebSocketConfig
 from h2asgi.errors import ConfigurationError
 from h2asgi.protocol import engines
 
-NATIVE_ENGINES = ("h2asgi.protocol.http1.httptools_engine", "h2asgi.protocol.http2.ngh2_engine")
+NATIVE_ENGINES = (
+    "h2asgi.protocol.http1.httptools_engine",
+    "h2asgi.protocol.http2.ngh2_engine",
+    "h2asgi.protocol.websocket.websockets_codec",
+)
+WSPROTO = WebSocketConfig(engine="wsproto")
 
 
 @pytest.fixture(autouse=True)
@@ -68,18 +73,18 @@ def test_auto_takes_the_native_engine() -> None:
         pytest.skip("ngh2 is not installed")
     assert ngh2.__version__.startswith("0.3.")
     assert engines.http2_engine(HTTP2Config()).name == "ngh2"
-    assert engines.engine_notes(HTTP1Config(engine="h11"), HTTP2Config()) == []
+    assert engines.engine_notes(HTTP1Config(engine="h11"), HTTP2Config(), WSPROTO) == []
 
 
 def test_h2_can_be_asked_for() -> None:
     assert engines.http2_engine(HTTP2Config(engine="h2")).name == "h2"
-    assert engines.engine_notes(HTTP1Config(engine="h11"), HTTP2Config(engine="h2")) == []
+    assert engines.engine_notes(HTTP1Config(engine="h11"), HTTP2Config(engine="h2"), WSPROTO) == []
 
 
 @pytest.mark.usefixtures("missing")
 def test_auto_falls_back_in_silence_when_nothing_else_is_installed() -> None:
     assert engines.http2_engine(HTTP2Config()).name == "h2"
-    assert engines.engine_notes(HTTP1Config(engine="h11"), HTTP2Config()) == []
+    assert engines.engine_notes(HTTP1Config(engine="h11"), HTTP2Config(), WSPROTO) == []
 
 
 @pytest.mark.usefixtures("missing")
@@ -92,17 +97,19 @@ def test_a_missing_engine_that_was_asked_for_is_the_operators_mistake() -> None:
 @pytest.mark.usefixtures("too_new")
 def test_auto_passes_over_a_version_that_was_not_tried_and_says_so() -> None:
     assert engines.http2_engine(HTTP2Config()).name == "h2"
-    (note,) = engines.engine_notes(HTTP1Config(engine="h11"), HTTP2Config())
+    (note,) = engines.engine_notes(HTTP1Config(engine="h11"), HTTP2Config(), WSPROTO)
     assert note == (
         "the engine ngh2 cannot be used: ngh2 0.4.0 is installed, and only 0.3 is known to fit"
     )
-    assert engines.engine_notes(HTTP1Config(engine="h11"), HTTP2Config(enabled=False)) == []
+    assert (
+        engines.engine_notes(HTTP1Config(engine="h11"), HTTP2Config(enabled=False), WSPROTO) == []
+    )
 
 
 @pytest.mark.usefixtures("incompatible")
 def test_auto_passes_over_a_library_that_cannot_be_imported() -> None:
     assert engines.http2_engine(HTTP2Config()).name == "h2"
-    (note,) = engines.engine_notes(HTTP1Config(engine="h11"), HTTP2Config())
+    (note,) = engines.engine_notes(HTTP1Config(engine="h11"), HTTP2Config(), WSPROTO)
     assert note.startswith("the engine ngh2 cannot be used: cannot import name")
 
 
@@ -141,3 +148,45 @@ def test_httptools_is_taken_when_it_is_installed(choice: str) -> None:
 
 def test_h11_can_be_chosen() -> None:
     assert engines.http1_engine(HTTP1Config(engine="h11")).name == "h11"
+
+
+@pytest.fixture
+def without_websockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "websockets", raising=False)
+    monkeypatch.delitem(sys.modules, "websockets.speedups", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Hidden("websockets"), *sys.meta_path])
+
+
+@pytest.mark.usefixtures("without_websockets")
+@pytest.mark.parametrize("choice", ["auto", "wsproto"])
+def test_without_websockets_there_is_wsproto(choice: str) -> None:
+    config = WebSocketConfig(engine=choice)
+    assert engines.websocket_codec(config).name == "wsproto"
+    http1, http2 = HTTP1Config(engine="h11"), HTTP2Config(engine="h2")
+    assert engines.engine_notes(http1, http2, config) == []
+
+
+@pytest.mark.usefixtures("without_websockets")
+def test_websockets_asked_for_but_missing_is_an_operators_error() -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        engines.websocket_codec(WebSocketConfig(engine="websockets"))
+    assert str(raised.value) == (
+        "--ws-engine websockets needs websockets: pip install 'h2asgi[fast]'"
+    )
+
+
+def test_websockets_without_its_native_part_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("websockets")
+    monkeypatch.delitem(sys.modules, "websockets.speedups", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Hidden("websockets.speedups"), *sys.meta_path])
+    assert engines.websocket_codec(WebSocketConfig()).name == "wsproto"
+    http1, http2 = HTTP1Config(engine="h11"), HTTP2Config(engine="h2")
+    (note,) = engines.engine_notes(http1, http2, WebSocketConfig())
+    assert note.startswith("the engine websockets cannot be used: ")
+    assert engines.engine_notes(http1, http2, WebSocketConfig(enabled=False)) == []
+
+
+@pytest.mark.parametrize("choice", ["auto", "websockets"])
+def test_websockets_is_taken_when_it_is_installed(choice: str) -> None:
+    pytest.importorskip("websockets.speedups")
+    assert engines.websocket_codec(WebSocketConfig(engine=choice)).name == "websockets"

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, cast
 
-from ..config import HTTP1Config, HTTP2Config
+from ..config import HTTP1Config, HTTP2Config, WebSocketConfig
 from ..errors import ConfigurationError
 from .http1.engine import HTTP1Engine
 from .http2.engine import HTTP2Engine
+from .websocket.codec import Codec
 
 
 def _load_httptools() -> type[HTTP1Engine]:
@@ -40,9 +41,22 @@ def _load_h2() -> type[HTTP2Engine]:
     return H2Engine
 
 
+def _load_websockets() -> type[Codec]:
+    from .websocket.websockets_codec import WebsocketsCodec
+
+    return WebsocketsCodec
+
+
+def _load_wsproto() -> type[Codec]:
+    from .websocket.wsproto_codec import WsprotoCodec
+
+    return WsprotoCodec
+
+
 ENGINES: dict[str, dict[str, Callable[[], type[Any]]]] = {
     "http1": {"httptools": _load_httptools, "h11": _load_h11},
     "http2": {"ngh2": _load_ngh2, "h2": _load_h2},
+    "ws": {"websockets": _load_websockets, "wsproto": _load_wsproto},
 }
 """By protocol: the best one first, the one that is always there last."""
 
@@ -57,13 +71,20 @@ def http2_engine(config: HTTP2Config) -> type[HTTP2Engine]:
     return cast(type[HTTP2Engine], _choose("http2", config.engine)[0])
 
 
-def engine_notes(http1: HTTP1Config, http2: HTTP2Config) -> list[str]:
+def websocket_codec(config: WebSocketConfig) -> type[Codec]:
+    """The codec of WebSockets; raises ConfigurationError if it is not to be had."""
+    return cast(type[Codec], _choose("ws", config.engine)[0])
+
+
+def engine_notes(http1: HTTP1Config, http2: HTTP2Config, websocket: WebSocketConfig) -> list[str]:
     """What an operator should know of the choices, a sentence each; raises as they do."""
     notes: list[str] = []
     if http1.enabled:
         notes += _choose("http1", http1.engine)[1]
     if http2.enabled:
         notes += _choose("http2", http2.engine)[1]
+    if websocket.enabled:
+        notes += _choose("ws", websocket.engine)[1]
     return notes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
 from http1_peer import EngineFactory, Peer
@@ -26,7 +27,12 @@ def engine_factory(request: pytest.FixtureRequest) -> EngineFactory:
 @pytest.fixture
 def connect(engine_factory: EngineFactory) -> Callable[..., Peer]:
     """Open a connection at time 0, with options of ``HTTP1Config`` by keyword."""
-    return lambda **options: Peer(engine_factory(HTTP1Config(**options), Timeouts(), 0.0))
+
+    def open_connection(*, websocket: bool = False, **options: Any) -> Peer:
+        config = HTTP1Config(**options)
+        return Peer(engine_factory(config, Timeouts(), 0.0, websocket=websocket))
+
+    return open_connection
 
 
 @pytest.fixture

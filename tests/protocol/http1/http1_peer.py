@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from h2asgi.config import HTTP1Config, Timeouts
 from h2asgi.protocol.engine import Engine
 from h2asgi.protocol.events import ConnectionTerminated, Event, Headers
 
-EngineFactory = Callable[[HTTP1Config, Timeouts, float], Engine]
+EngineFactory = Callable[..., Engine]
 
 GET = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
 POST_CHUNKED = b"POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n"

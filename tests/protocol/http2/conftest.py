@@ -29,9 +29,19 @@ def factory(name: str) -> EngineFactory:
         pytest.skip(str(error))
 
     def make(
-        timeouts: Timeouts | None = None, unread_bodies: Budget | None = None, **config: Any
+        timeouts: Timeouts | None = None,
+        unread_bodies: Budget | None = None,
+        *,
+        websocket: bool = False,
+        **config: Any,
     ) -> Engine:
-        return engine_type(HTTP2Config(**config), timeouts or Timeouts(), 0.0, unread_bodies)
+        return engine_type(
+            HTTP2Config(**config),
+            timeouts or Timeouts(),
+            0.0,
+            unread_bodies,
+            websocket=websocket,
+        )
 
     return make
 

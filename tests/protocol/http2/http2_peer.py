@@ -37,6 +37,7 @@ WITH_PRIORITY = 0x20
 
 HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS = 1, 2, 3
 INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 4, 5, 6
+ENABLE_CONNECT_PROTOCOL = 8
 
 MAX_ID = 2**31 - 1
 ALL = 2**30
@@ -51,13 +52,19 @@ GET: Fields = [
     (b":path", b"/"),
 ]
 POST: Fields = [(b":method", b"POST"), *GET[1:]]
+WEBSOCKET: Fields = [(b":method", b"CONNECT"), *GET[1:], (b":protocol", b"websocket")]
 
 
 class EngineFactory(Protocol):
     """An engine at time 0 with the default settings but for those named."""
 
     def __call__(
-        self, timeouts: Timeouts | None = None, unread_bodies: Budget | None = None, **config: Any
+        self,
+        timeouts: Timeouts | None = None,
+        unread_bodies: Budget | None = None,
+        *,
+        websocket: bool = False,
+        **config: Any,
     ) -> Engine: ...
 
 

@@ -293,6 +293,74 @@ def test_http2_request(fields: Fields, expected: RequestHead | int) -> None:
     assert raised.value.status == expected
 
 
+# Extended CONNECT (RFC 8441): fields of a client that was told of it, and the head or the status
+
+WEBSOCKET: Fields = [*pseudo(method=b"CONNECT"), (b":protocol", b"websocket")]
+
+
+def websocket(headers: Fields) -> RequestHead:
+    return RequestHead("CONNECT", b"/", headers, None, False, protocol="websocket")
+
+
+def connecting(**changes: bytes | None) -> Fields:
+    """An extended CONNECT, some pseudo-header fields replaced or (None) left out."""
+    protocol = changes.pop("protocol", b"websocket")
+    fields = pseudo(**{"method": b"CONNECT"} | changes)
+    return fields if protocol is None else [*fields, (b":protocol", protocol)]
+
+
+EXTENDED_CONNECT: dict[str, tuple[Fields, RequestHead | int]] = {
+    "websocket": (WEBSOCKET, websocket([HOST])),
+    "any-order": (WEBSOCKET[::-1], websocket([HOST])),
+    "equal-host-replaced": ([*WEBSOCKET, HOST], websocket([HOST])),
+    "upper-case": (connecting(protocol=b"WEBSOCKET"), websocket([HOST])),
+    "length-means-nothing": (
+        [*WEBSOCKET, (b"content-length", b"7")],
+        websocket([HOST, (b"content-length", b"7")]),
+    ),
+    "nothing-to-continue": (
+        [*WEBSOCKET, (b"expect", b"100-continue")],
+        websocket([HOST, (b"expect", b"100-continue")]),
+    ),
+    "get": (PSEUDO, get([HOST])),
+    "other-protocol": (connecting(protocol=b"connect-udp"), 501),
+    "plain-connect": ([(b":method", b"CONNECT"), (b":authority", b"a:1")], 501),
+    "no-protocol": (connecting(protocol=None), 400),
+    "empty-protocol": (connecting(protocol=b""), 400),
+    "illegal-protocol": (connecting(protocol=b"a b"), 400),
+    "protocol-twice": ([*WEBSOCKET, WEBSOCKET[4]], 400),
+    "protocol-behind-field": ([*WEBSOCKET[:4], (b"x", b"1"), WEBSOCKET[4]], 400),
+    "no-scheme": (connecting(scheme=None), 400),
+    "illegal-scheme": (connecting(scheme=b"w s"), 400),
+    "no-path": (connecting(path=None), 400),
+    "asterisk": (connecting(path=b"*"), 400),
+    "no-authority": ([*connecting(authority=None), HOST], 400),
+    "illegal-authority": (connecting(authority=b"u@a.example"), 400),
+    "get-with-protocol": (connecting(method=b"GET"), 400),
+    "lower-case-connect": (connecting(method=b"connect"), 400),
+    "no-method": (connecting(method=None), 400),
+    "other-pseudo": ([*WEBSOCKET, (b":x", b"1")], 400),
+    "malformed-length": ([*WEBSOCKET, (b"content-length", b"x")], 400),
+}
+
+
+@pytest.mark.parametrize(("fields", "expected"), EXTENDED_CONNECT.values(), ids=EXTENDED_CONNECT)
+def test_http2_extended_connect(fields: Fields, expected: RequestHead | int) -> None:
+    if isinstance(expected, RequestHead):
+        assert http2_request(fields, SIZE, websocket=True) == expected
+        return
+    with pytest.raises(RequestError) as raised:
+        http2_request(fields, SIZE, websocket=True)
+    assert raised.value.status == expected
+
+
+@pytest.mark.parametrize("fields", [WEBSOCKET, connecting(protocol=b"connect-udp")])
+def test_http2_protocol_is_unknown_to_whom_was_not_told_of_it(fields: Fields) -> None:
+    with pytest.raises(RequestError) as raised:
+        http2_request(fields, SIZE)
+    assert raised.value.status == 400
+
+
 def test_http2_header_list_size_counts_32_octets_a_field() -> None:
     """RFC 9113 section 6.5.2."""
     size = sum(len(name) + len(value) + 32 for name, value in PSEUDO)

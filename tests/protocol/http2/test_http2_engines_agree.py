@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from http2_peer import GET, POST, Encoder, Fields, Peer, frame
+from http2_peer import GET, POST, WEBSOCKET, Encoder, Fields, Peer, frame
 
 CONNECT: Fields = [(b":method", b"CONNECT"), (b":authority", b"example.com:443")]
 
@@ -78,10 +78,10 @@ def blocks(fields: Fields, stream_id: int, *, end: bool) -> bytes:
 
 @pytest.fixture
 def assert_agree(both_engines: tuple[Any, Any]) -> Any:
-    def check(*sections: tuple[Fields, bool]) -> None:
+    def check(*sections: tuple[Fields, bool], websocket: bool = False) -> None:
         answers = []
         for engine_factory in both_engines:
-            peer = Peer(engine_factory()).connect()
+            peer = Peer(engine_factory(websocket=websocket)).connect()
             output = peer.exchange(*(blocks(fields, 1, end=end) for fields, end in sections))
             answers.append((output, [_comparable(event) for event in peer.events()]))
         assert answers[0] == answers[1], sections
@@ -105,6 +105,25 @@ def test_on_request_lines(assert_agree: Any) -> None:
 def test_on_fields(assert_agree: Any, start: Fields, end: bool) -> None:
     for field in FIELDS:
         assert_agree(([*start, field], end))
+
+
+@pytest.mark.parametrize("websocket", [False, True])
+def test_on_extended_connect(assert_agree: Any, websocket: bool) -> None:
+    for protocol in (b"websocket", b"WebSocket", b"connect-udp", b"a b", b"", b"\xc3"):
+        for method, end in product(METHODS, (False, True)):
+            changed = {b":protocol": protocol, b":method": method}
+            fields = [(name, changed.get(name, value)) for name, value in WEBSOCKET]
+            assert_agree((fields, end), websocket=websocket)
+    for place, (name, _) in enumerate(WEBSOCKET):
+        less = WEBSOCKET[:place] + WEBSOCKET[place + 1 :]
+        assert_agree((less, False), websocket=websocket)
+        assert_agree(([*less, (b"host", b"example.com")], False), websocket=websocket)
+        for path in PATHS:
+            if path is not None:
+                assert_agree(([*less, (name, path)], False), websocket=websocket)
+    for field in FIELDS:
+        assert_agree(([*WEBSOCKET, field], False), websocket=websocket)
+        assert_agree((WEBSOCKET, False), ([field], True), websocket=websocket)
 
 
 def test_on_repeated_and_misplaced_fields(assert_agree: Any) -> None:

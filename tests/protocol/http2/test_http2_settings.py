@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from http2_peer import (
+    ENABLE_CONNECT_PROTOCOL,
     ENABLE_PUSH,
     HEADER_TABLE_SIZE,
     INITIAL_WINDOW_SIZE,
@@ -33,6 +34,8 @@ ALLOWED = {
     "nothing": [],
     "ENABLE_PUSH 0": [(ENABLE_PUSH, 0)],
     "ENABLE_PUSH 1": [(ENABLE_PUSH, 1)],
+    "ENABLE_CONNECT_PROTOCOL 0": [(ENABLE_CONNECT_PROTOCOL, 0)],
+    "ENABLE_CONNECT_PROTOCOL 1": [(ENABLE_CONNECT_PROTOCOL, 1)],
     "MAX_CONCURRENT_STREAMS 0": [(MAX_CONCURRENT_STREAMS, 0)],
     "INITIAL_WINDOW_SIZE at its maximum": [(INITIAL_WINDOW_SIZE, 2**31 - 1)],
     "MAX_FRAME_SIZE at its minimum": [(MAX_FRAME_SIZE, 16_384)],
@@ -46,6 +49,7 @@ ALLOWED = {
 
 FORBIDDEN = {
     "ENABLE_PUSH 2": (ENABLE_PUSH, 2, ErrorCode.PROTOCOL_ERROR),
+    "ENABLE_CONNECT_PROTOCOL 2": (ENABLE_CONNECT_PROTOCOL, 2, ErrorCode.PROTOCOL_ERROR),
     "INITIAL_WINDOW_SIZE": (INITIAL_WINDOW_SIZE, 2**31, ErrorCode.FLOW_CONTROL_ERROR),
     "MAX_FRAME_SIZE too low": (MAX_FRAME_SIZE, 16_383, ErrorCode.PROTOCOL_ERROR),
     "MAX_FRAME_SIZE 0": (MAX_FRAME_SIZE, 0, ErrorCode.PROTOCOL_ERROR),
@@ -73,7 +77,12 @@ def test_a_forbidden_value_is_not_made_good_by_a_later_one(
     peer: Peer, code: int, value: int, error: ErrorCode
 ) -> None:
     """Section 6.5.3: values are processed in the order they come."""
-    good = {ENABLE_PUSH: 0, INITIAL_WINDOW_SIZE: 65_535, MAX_FRAME_SIZE: 16_384}[code]
+    good = {
+        ENABLE_PUSH: 0,
+        ENABLE_CONNECT_PROTOCOL: 1,
+        INITIAL_WINDOW_SIZE: 65_535,
+        MAX_FRAME_SIZE: 16_384,
+    }[code]
     peer.assert_connection_error(error, settings((code, value), (code, good)))
 
 

@@ -15,7 +15,9 @@ CLOSED    ``ConnectionTerminated`` is out; only what is queued is still sent
 Requests are answered in order, one at a time (RFC 9112 section 9.3.2): input
 behind the request in progress waits unparsed until the response has ended and
 has mostly left, so that a client that pipelines without reading cannot pile up
-responses. A request that breaks the rules becomes a ``RequestRejected``, is
+responses. A request to upgrade may make its exchange a tunnel (RFC 9110 section 7.8):
+the octets of both sides pass as they are from then on, and nothing follows it on the
+connection. A request that breaks the rules becomes a ``RequestRejected``, is
 answered like any other, and is the last of its connection.
 """
 
@@ -345,21 +347,13 @@ class HTTP1Engine:
         self._phase = _EXCHANGE
         self._deadline = None
         self._undated = False
-        protocol = None
-        if head.asks_for_websocket and method == "GET" and ended and self._websocket:
-            protocol = "websocket"
-        self._events.append(
-            RequestReceived(
-                stream_id,
-                version,
-                method,
-                head.target,
-                head.headers.copy(),  # the head may be remembered
-                ended,
-                exchange.awaiting_continue,
-                protocol,
-            )
+        headers = head.headers.copy()  # the head may be remembered
+        request = RequestReceived(
+            stream_id, version, method, head.target, headers, ended, exchange.awaiting_continue
         )
+        if head.asks_for_websocket and method == "GET" and ended and self._websocket:
+            request.protocol = "websocket"
+        self._events.append(request)
 
     def _read_body(self, exchange: Exchange) -> bool:
         try:

@@ -11,7 +11,7 @@ import pytest
 from apps.letters import HANG
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from serving import Certificate
+from serving import BackgroundServer, Certificate
 
 PAGE = b"""<!doctype html><title>h2asgi</title><pre id="result">waiting</pre><script>
 const text = (path, init) => fetch(path, init).then(response => response.text());
@@ -60,20 +60,26 @@ def key_hash(certificate: Certificate) -> str:
     return base64.b64encode(hashlib.sha256(key).digest()).decode()
 
 
+def chromium(server: BackgroundServer, folder: Path) -> str:
+    """Open the server's page, give its document once nothing is being fetched any more."""
+    assert server.certificate is not None
+    command = [
+        "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+        "--no-first-run", "--disable-background-networking", "--disable-component-update",
+        "--disable-sync", "--disable-dev-shm-usage", f"--user-data-dir={folder}",
+        f"--ignore-certificate-errors-spki-list={key_hash(server.certificate)}",
+        "--virtual-time-budget=20000", "--dump-dom", server.url + "/",
+    ]  # fmt: skip
+    result = subprocess.run(command, capture_output=True, text=True, timeout=HANG * 2, check=True)
+    return result.stdout
+
+
 @pytest.mark.tool("chromium")
 @pytest.mark.parametrize(
     ("options", "expected"),
     [({}, "h2 50 1048576 event 2"), ({"http2": False}, "http/1.1 50 1048576 event 1.1")],
     ids=["HTTP/2", "HTTP/1.1"],
 )
-def test_chromium(serve, certificate, tmp_path, options, expected):
+def test_chromium(serve, tmp_path, options, expected):
     server = serve(app, **options)
-    command = [
-        "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-        "--no-first-run", "--disable-background-networking", "--disable-component-update",
-        "--disable-sync", "--disable-dev-shm-usage", f"--user-data-dir={tmp_path}",
-        f"--ignore-certificate-errors-spki-list={key_hash(certificate)}",
-        "--virtual-time-budget=20000", "--dump-dom", server.url + "/",
-    ]  # fmt: skip
-    result = subprocess.run(command, capture_output=True, text=True, timeout=HANG * 2, check=True)
-    assert f'<pre id="result">{expected}</pre>' in result.stdout
+    assert f'<pre id="result">{expected}</pre>' in chromium(server, tmp_path)

@@ -28,7 +28,7 @@ ARROWS = {
         *{"banner", "config", "connection", "devcerts", "errors", "importer", "lifespan"},
         *{"listener", "logs", "options", "process", "protocol.engines", "sockets", "tls", "trace"},
     },
-    "listener": {"sockets", "tls_transport"},
+    "listener": {"sockets", "tls_shared", "tls_transport"},
     "connection": {
         *{"errors", "exchanges", "limits", "protocol", "protocol.engines", "protocol.http2"},
         *{"tcp"},
@@ -56,7 +56,8 @@ ARROWS = {
     "errors": set(),
     "limits": set(),
     "tcp": set(),
-    "tls_transport": set(),
+    "tls_shared": set(),
+    "tls_transport": {"tls_shared"},
     "trace": set(),
     "_version": set(),
 }

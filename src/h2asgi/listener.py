@@ -16,7 +16,8 @@ import ssl
 from collections.abc import Callable
 
 from .sockets import ListeningSocket
-from .tls_transport import SharedByTransports, TLSTransport
+from .tls_shared import SharedByTransports
+from .tls_transport import TLSTransport
 
 logger = logging.getLogger("h2asgi")
 

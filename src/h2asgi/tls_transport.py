@@ -4,7 +4,8 @@ It takes the place of the event loops' own TLS for two reasons. Theirs keeps
 half a mebibyte for each connection that has once received a body, asyncio's a
 quarter from the start; here it is under 20 KiB, and at most 200. And theirs reads
 for as long as a peer sends, so that one that sends nothing but key updates
-(RFC 8446 section 4.6.3) holds up all others; here a wake-up takes one piece.
+(RFC 8446 section 4.6.3) holds up all others; here a wake-up takes one piece, and
+``tls_shared`` says whose turn it is.
 
 What arrives is decrypted straight into the protocol's buffer. What is written
 is kept as it was given until the socket takes it, and only then encrypted.
@@ -25,9 +26,7 @@ import ssl
 from contextlib import suppress
 from typing import Any
 
-READ_SIZE = 64 * 1024
-"""Octets taken from the socket per wake-up: a peer's share of the loop's time. 2,400 key updates
-fit in, which take 20 to 40 ms."""
+from .tls_shared import SharedByTransports
 
 WRITE_SIZE = 64 * 1024
 """Octets encrypted before they are sent: few calls of the kernel, and a small rest to keep.
@@ -47,35 +46,6 @@ MAX_PLAINTEXT_SIZE = 16 * 1024
 """Octets of data in one TLS record (RFC 8446 section 5.1)."""
 
 HANDSHAKE_READ_SIZE = 16 * 1024
-
-RESET_CHECK_INTERVAL = 0.1
-"""Seconds until it is looked for an RST behind what was read and not answered."""
-
-
-class SharedByTransports:
-    """What the TLS transports of one loop share: scratch space, and a look for an RST.
-
-    When an RST has come right behind octets, uvloop says once that there is
-    something, and then watches no longer. Whoever sends hears of it; who waits
-    would do so for ever. Asking the kernel after each read would cost more than
-    decrypting a request, so it is asked later, if nothing was sent by then.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self.ciphertext = memoryview(bytearray(READ_SIZE))
-        self._watched: list[TLSTransport] = []  # at most once each
-
-    def watch(self, transport: TLSTransport) -> None:
-        """Have ``transport`` look soon, together with others."""
-        if not self._watched:
-            self._loop.call_later(RESET_CHECK_INTERVAL, self._look)
-        self._watched.append(transport)
-
-    def _look(self) -> None:
-        watched, self._watched = self._watched, []
-        for transport in watched:
-            transport.end_watch()
 
 
 class TLSTransport(asyncio.Transport):
@@ -251,6 +221,13 @@ class TLSTransport(asyncio.Transport):
                 self._finish(OSError(number, os.strerror(number)))
 
     def _read_ready(self) -> None:
+        if self._shared.may_read(self):
+            self.read()
+
+    def read(self) -> None:
+        """Take a piece from the socket, if it is still wanted: the transport's turn has come."""
+        if self._input_over or not (self._reading or self._closing):
+            return
         try:
             size = self._recv_into(self._ciphertext)
         except BlockingIOError:
@@ -472,7 +449,7 @@ class TLSTransport(asyncio.Transport):
     def _finish(self, error: OSError | None) -> None:
         if self._lost:
             return
-        self._lost = self._closing = True
+        self._lost = self._closing = self._input_over = True
         self._reading = False
         self._loop.remove_reader(self._sock.fileno())
         self._stop_waiting_to_write()

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from tls_peer import HANG, LARGE, MIB, Pair, Recorder, connected, turns, until
 
-from h2asgi.tls_transport import READ_SIZE, WRITE_SIZE
+from h2asgi.tls_shared import READ_SIZE
+from h2asgi.tls_transport import WRITE_SIZE
 
 pytestmark = pytest.mark.usefixtures("no_complaints")
 

@@ -10,7 +10,8 @@ import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
-from h2asgi.tls_transport import SharedByTransports, TLSTransport
+from h2asgi.tls_shared import SharedByTransports
+from h2asgi.tls_transport import TLSTransport
 
 HANG = 10
 

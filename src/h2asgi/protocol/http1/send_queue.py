@@ -26,8 +26,16 @@ class SendQueue:
             self.size += len(size) + len(data) + 2
 
     def take(self, limit: int) -> bytes | memoryview:
-        """Remove up to ``limit`` bytes from the front; they are a view where that saves a copy."""
+        """Remove up to ``limit`` bytes from the front; they are a view where that saves a copy.
+
+        A piece of more than that goes whole: nothing is joined to it, and a
+        transport that can take it all does so in one call.
+        """
         pieces = self._pieces
+        if pieces and len(pieces[0]) > limit:
+            piece = pieces.pop(0)
+            self.size -= len(piece)
+            return piece
         if self.size <= limit:
             self._pieces = []
             self.size = 0

@@ -311,6 +311,7 @@ def _report(error: ConfigurationError | ApplicationError) -> None:
 
 def _run(config: Config) -> None:
     logs.configure(config.log)
+    process.keep_freed_memory()
     loop = process.new_event_loop(config.loop)
     with contextlib.closing(loop), logs.access_log(config.log) as trace:
         server = Server(config.app, config, trace=trace)

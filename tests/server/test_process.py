@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import platform
 import re
 import resource
 import signal
@@ -267,6 +268,34 @@ def test_garbage_collection_is_as_before_in_the_end():
         assert gc.get_freeze_count() > frozen
     assert gc.get_threshold() == before
     assert gc.get_freeze_count() == 0
+
+
+PAGE_FAULTS = """
+import resource
+from h2asgi import process
+
+process.keep_freed_memory()
+faults = []
+for _ in range(20):
+    bodies = [b"x" * size for size in range(1_000_000, 1_000_008)]
+    del bodies
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(faults[-1] - faults[0])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
+@pytest.mark.parametrize(("name", "kept"), [("UNRELATED", True), ("MALLOC_TRIM_THRESHOLD_", False)])
+def test_freed_memory_is_kept_for_the_next_body_unless_the_operator_has_decided(name, kept):
+    result = subprocess.run(
+        [sys.executable, "-c", PAGE_FAULTS],
+        env={**os.environ, name: "1000"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    once = 8 * 1_000_000 // resource.getpagesize()
+    assert (int(result.stdout) < once) is kept
 
 
 def test_a_failed_startup_exits_with_3(start: Start):

@@ -39,8 +39,12 @@ READ_BUFFER_SIZE = 256 * 1024
 """One buffer for all connections of a loop: what is read is handed on before the next read."""
 
 WRITE_SIZE = 128 * 1024
-"""Octets asked of an engine per turn, and the transport's high-water mark. What is in the
+"""Octets asked of an HTTP/2 engine at once, and the transport's high-water mark. What is in the
 transport can no longer be reprioritised, and larger joins cost more in copying than they save."""
+
+HTTP1_WRITE_SIZE = 1024 * 1024
+"""The same for HTTP/1.1, whose bodies are neither joined nor reprioritised: one call of the kernel
+for a large piece. A bound, because the closing time runs over what the transport has."""
 
 LINGER_TIME = 1.0
 LINGER_OCTETS = 1024 * 1024
@@ -51,8 +55,8 @@ LEAVE_CHECK_INTERVAL = 1.0
 either, and an application that waits for it would keep the connection for ever."""
 
 CLOSE_TIME = 30.0
-"""Seconds for a slow peer to take what the transport still holds once we are done. Without a bound
-one that never reads would keep its connection for ever."""
+"""Seconds for a slow peer to take some of what the transport still holds once we are done. One that
+never reads would otherwise keep its connection for ever."""
 
 
 @dataclass(slots=True, eq=False)
@@ -82,6 +86,7 @@ class Connection(asyncio.BufferedProtocol):
         self._deadline: float | None = None  # the driver's own: first bytes, leaving, lingering
         # The protocol's side.
         self._engine: Engine | None = None
+        self._write_size = WRITE_SIZE
         self._first_bytes = bytearray()  # until they tell the protocol, in the clear
         # The application's side, there as soon as the engine is.
         self._exchanges: Exchanges | None = None
@@ -89,6 +94,7 @@ class Connection(asyncio.BufferedProtocol):
         self._terminated: ConnectionTerminated | None = None
         self._closing = False
         self._octets_dropped = 0
+        self._left_to_write = 0  # when the closing time last began
         self._was_idle = False  # when the shutdown began
         self._was_delivered = False
 
@@ -257,6 +263,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _start_http1(self) -> None:
         config = self._state.config
+        self._write_size = HTTP1_WRITE_SIZE
         engine = http1_engine(config.http1)
         self._start(engine(config.http1, config.timeouts, self._loop.time()))
 
@@ -309,7 +316,7 @@ class Connection(asyncio.BufferedProtocol):
         """Hand over what there is to send, until the transport has enough of it."""
         now = self._loop.time()
         while not (self._writing_paused or transport.is_closing()):
-            data = engine.data_to_send(WRITE_SIZE, now)
+            data = engine.data_to_send(self._write_size, now)
             if data:
                 transport.write(data)
             if len(data) < WRITE_SIZE:
@@ -361,7 +368,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._deadline = now + LEAVE_CHECK_INTERVAL
                 self._schedule_flush()
             elif self._transport.is_closing():
-                self._transport.abort()
+                self._abort_unless_taken()
             else:
                 # No first bytes came, or nothing more is read after the last answer.
                 logger.debug("%s: waited long enough for input", self)
@@ -380,7 +387,7 @@ class Connection(asyncio.BufferedProtocol):
         assert self._transport is not None
         assert self._engine is not None
         while not self._transport.is_closing():
-            data = self._engine.data_to_send(WRITE_SIZE, self._loop.time())
+            data = self._engine.data_to_send(self._write_size, self._loop.time())
             if not data:
                 break
             self._transport.write(data)
@@ -396,9 +403,21 @@ class Connection(asyncio.BufferedProtocol):
         assert self._transport is not None
         self._closing = True
         self._transport.close()
+        self._left_to_write = self._transport.get_write_buffer_size()
         self._deadline = self._loop.time() + CLOSE_TIME
         self._update_timer()
         self._tell_server()
+
+    def _abort_unless_taken(self) -> None:
+        """Wait on for a peer that goes on taking what is left for it."""
+        assert self._transport is not None
+        left = self._transport.get_write_buffer_size()
+        if left < self._left_to_write:
+            self._left_to_write = left
+            self._deadline = self._loop.time() + CLOSE_TIME
+            self._update_timer()
+        else:
+            self._transport.abort()
 
     def _linger(self) -> None:
         assert self._transport is not None

@@ -176,6 +176,19 @@ def test_peer_that_does_not_read_is_closed_in_the_end(driver):
     assert peer.transport.lost
 
 
+def test_peer_that_reads_a_little_has_its_time_anew(driver):
+    driver.serve(hello)
+    peer = driver.connect()
+    peer.transport.stall()
+    peer.send(LAST)
+    driver.loop.advance(CLOSE_TIME - 1)
+    del peer.transport._buffer[:1]
+    driver.loop.advance(1)
+    assert not peer.transport.lost
+    driver.loop.advance(CLOSE_TIME)
+    assert peer.transport.aborted
+
+
 def test_slow_peer_that_goes_on_reading_gets_all_of_a_large_last_answer(driver):
     """12.5 MiB at 2 Mbit/s, with connection: close and the body in one message."""
 

@@ -160,3 +160,20 @@ def test_discarded_body_is_not_kept(peer: Peer) -> None:
     peer.received()
     peer.engine.take_events()
     assert [event.stream_id for event in peer.feed(b"0\r\n\r\n" + GET)] == [2]
+
+
+def test_large_piece_leaves_at_once_and_small_ones_are_joined(peer: Peer) -> None:
+    large = bytes(300 * KIB)
+    peer.feed(GET)
+    peer.engine.send_headers(1, 200, [], False)
+    peer.received()
+    for body in (large, bytes(10)):
+        peer.engine.send_data(1, body, False)
+    first = peer.engine.data_to_send(MIB, 0.0)
+    assert first.startswith(b"%x\r\n" % len(large))
+    assert len(first) == 128 * KIB  # joined to the line with its size
+    second = peer.engine.data_to_send(MIB, 0.0)
+    assert isinstance(second, memoryview)
+    assert second.obj is large
+    assert len(first) + len(second) == len(b"4b000\r\n") + len(large)
+    assert peer.received() == b"\r\na\r\n" + bytes(10) + b"\r\n"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+LARGEST_JOIN = 128 * 1024
+"""Octets that are joined from several pieces: larger joins cost more than the calls they save."""
+
 
 class SendQueue:
     """Bytes that wait for the transport. A large piece is sliced, never moved."""
@@ -28,14 +31,11 @@ class SendQueue:
     def take(self, limit: int) -> bytes | memoryview:
         """Remove up to ``limit`` bytes from the front; they are a view where that saves a copy.
 
-        A piece of more than that goes whole: nothing is joined to it, and a
-        transport that can take it all does so in one call.
+        Fewer, but at least ``LARGEST_JOIN``, when more would have to be joined.
         """
         pieces = self._pieces
-        if pieces and len(pieces[0]) > limit:
-            piece = pieces.pop(0)
-            self.size -= len(piece)
-            return piece
+        if limit > LARGEST_JOIN and self.size > LARGEST_JOIN:
+            limit = max(LARGEST_JOIN, min(limit, len(pieces[0])))
         if self.size <= limit:
             self._pieces = []
             self.size = 0

@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from benchmarks import engines, plot, report
+from benchmarks import codecs, engines, plot, report
 from benchmarks.cells import all_cells, beside_the_longest, latencies
 from benchmarks.load import Exchange, parse, parse_log
 from benchmarks.results import Results
@@ -138,3 +138,9 @@ def test_every_engine_answers_what_the_benchmark_sends(work: engines.Work) -> No
             server.receive(memoryview(request))
         assert server.answered == 2
         assert server.sent > 2 * work.answered
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_every_codec_echoes_what_the_benchmark_sends(compress: bool) -> None:
+    for kind in codecs.codecs():
+        assert codecs.microseconds(kind, 70_000, 2, compress, 1) > 0

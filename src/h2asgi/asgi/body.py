@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from .wakeup import Wakeup
 
 SMALL_PIECE = 1024
 """Octets below which a piece is copied behind the one before it.
@@ -14,7 +14,7 @@ less than this costs less than the object saved.
 """
 
 
-class RequestBody:
+class RequestBody(Wakeup):
     """Octets in order, between the connection that feeds them and ``receive()``.
 
     Memory stays within twice ``unread`` (and a constant), however the octets
@@ -22,7 +22,7 @@ class RequestBody:
     opens only as the cycle acknowledges what it takes.
     """
 
-    __slots__ = ("_pieces", "_waiters", "closed", "ended", "unread")
+    __slots__ = ("_pieces", "closed", "ended", "unread")
 
     def __init__(self) -> None:
         self.unread = 0
@@ -32,8 +32,7 @@ class RequestBody:
         self.closed = False
         """Whether nobody will read on; what still arrives is dropped."""
         self._pieces: list[bytes | bytearray] = []
-        # In the order they came, which is the order they are served in.
-        self._waiters: dict[asyncio.Future[None], None] | None = None
+        self._waiters = None  # as in Wakeup, without the call: there is one of these a request
 
     def feed(self, data: bytes) -> None:
         """Store a piece of the body; one that is not small is kept, not copied."""
@@ -51,19 +50,19 @@ class RequestBody:
                 pieces[-1] = bytearray(last + data)
             else:
                 pieces.append(bytearray(data))
-        self._wake()
+        self.wake()
 
     def end(self) -> None:
         """Take note that the body is complete."""
         self.ended = True
-        self._wake()
+        self.wake()
 
     def close(self) -> None:
         """Drop what is unread and whatever else arrives."""
         self.closed = True
         self.unread = 0
         self._pieces.clear()
-        self._wake()
+        self.wake()
 
     def take(self) -> bytes:
         """Give everything unread, perhaps nothing; a single piece is handed out as it is."""
@@ -73,25 +72,3 @@ class RequestBody:
             return b""
         self._pieces = []
         return b"".join(pieces)  # gives back the very object when it is one of bytes
-
-    async def wait(self) -> None:
-        """Sleep until something changes.
-
-        Each caller has a future of its own, since cancelling a task cancels the
-        future it waits for; and nothing is handed over through it, so a cancelled
-        caller takes nothing away with it.
-        """
-        waiter = asyncio.get_running_loop().create_future()
-        if self._waiters is None:
-            self._waiters = {}
-        self._waiters[waiter] = None
-        try:
-            await waiter
-        finally:
-            del self._waiters[waiter]
-
-    def _wake(self) -> None:
-        if self._waiters:
-            for waiter in self._waiters:
-                if not waiter.done():
-                    waiter.set_result(None)

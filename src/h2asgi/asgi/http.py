@@ -151,7 +151,7 @@ class HTTPCycle:
         if body is None:
             self._body = body = RequestBody()
             body.ended = self.request.end_stream
-            body.closed = self._disconnected or self._answered
+            body.closed = self._disconnected or self.answered
         return body
 
     def _close_body(self) -> None:
@@ -182,6 +182,12 @@ class HTTPCycle:
         self._client_closed = True
         self.body.end()
 
+    def tunnel_opened(self, status: int) -> None:
+        """Take note that the response was the head that opens a tunnel, and ended with it."""
+        self._state = _OVER
+        self.status = status
+        self._finish()
+
     # What the application calls.
 
     async def receive(self) -> Message:
@@ -190,7 +196,7 @@ class HTTPCycle:
             self._body is None
             and not self._request_read
             and self.request.end_stream
-            and not (self._disconnected or self._answered)
+            and not (self._disconnected or self.answered)
         ):
             self._request_read = True
             return {"type": "http.request", "body": b"", "more_body": False}
@@ -354,11 +360,11 @@ class HTTPCycle:
 
     def _judge_return(self) -> None:
         """Log that the application left its response incomplete, if that is its mistake."""
-        if self._client_closed and not self._answered:
+        if self._client_closed and not self.answered:
             # receive() said that it is gone; whom would a 500 be for?
             logger.debug("%s: client closed its side", self._request_line())
             self._abandon()
-        elif not (self._answered or self._disconnected):
+        elif not (self.answered or self._disconnected):
             logger.error("%s: returned without completing the response", self._request_line())
 
     async def _conclude(self) -> None:
@@ -378,13 +384,13 @@ class HTTPCycle:
             logger.debug("%s: gone before its answer", self._request_line())
 
     @property
-    def _answered(self) -> bool:
+    def answered(self) -> bool:
         """Whether the client has its whole response, whatever the application has yet to send."""
         return self._state == _OVER or (self._state == _BODY and self._no_content)
 
     def _abandon(self) -> None:
         """Reset the stream, unless its response is over or its client gone."""
-        if self._answered or self._disconnected:
+        if self.answered or self._disconnected:
             self._finish()
             return
         self._state = _OVER

@@ -1,4 +1,4 @@
-"""The connection scope of a request (ASGI HTTP spec 2.5, "HTTP Connection Scope")."""
+"""The connection scope of a request (ASGI HTTP and WebSocket spec 2.5, "Connection Scope")."""
 
 from __future__ import annotations
 
@@ -92,6 +92,21 @@ def http_scope(
     if extensions is not None:
         # Middleware adds keys, both here and inside an extension.
         scope["extensions"] = {name: value.copy() for name, value in extensions.items()}
+    return scope
+
+
+def websocket_scope(
+    connection: Scope,
+    request: Request,
+    subprotocols: list[str],
+    state: dict[str, Any] | None,
+) -> Scope:
+    """Give the scope of a WebSocket; the rest is as in ``http_scope``."""
+    scope = http_scope(connection, request, state, {"websocket.http.response": {}})
+    scope["type"] = "websocket"
+    scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
+    scope["subprotocols"] = list(subprotocols)
+    del scope["method"]
     return scope
 
 

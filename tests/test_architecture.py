@@ -33,7 +33,13 @@ ARROWS = {
         *{"errors", "exchanges", "limits", "protocol", "protocol.engines", "protocol.http2"},
         *{"tcp"},
     },
-    "exchanges": {"asgi", "config", "errors", "protocol", "trace"},
+    "exchanges": {
+        *{"asgi", "config", "errors", "protocol", "protocol.websocket", "trace"},
+        *{"websocket_exchange"},
+    },
+    "websocket_exchange": {
+        *{"asgi", "config", "errors", "protocol", "protocol.engines", "protocol.websocket"},
+    },
     "protocol.engines": {
         *{"config", "errors", "protocol.http1", "protocol.http2", "protocol.websocket"},
     },

@@ -211,6 +211,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._close_transport()
             return
         self._engine.begin_shutdown(self._loop.time())
+        if self._exchanges is not None:
+            self._exchanges.begin_shutdown()
         self._take_events()
         self._schedule_flush()
 
@@ -265,13 +267,15 @@ class Connection(asyncio.BufferedProtocol):
         config = self._state.config
         self._write_size = HTTP1_WRITE_SIZE
         engine = http1_engine(config.http1)
-        self._start(engine(config.http1, config.timeouts, self._loop.time()))
+        now, websocket = self._loop.time(), config.websocket.enabled
+        self._start(engine(config.http1, config.timeouts, now, websocket=websocket))
 
     def _start_http2(self) -> None:
         config = self._state.config
         engine = http2_engine(config.http2)
         budget = self._state.unread_bodies
-        self._start(engine(config.http2, config.timeouts, self._loop.time(), budget))
+        now, websocket = self._loop.time(), config.websocket.enabled
+        self._start(engine(config.http2, config.timeouts, now, budget, websocket=websocket))
 
     def _take_events(self) -> None:
         assert self._engine is not None

@@ -16,7 +16,7 @@ from types import coroutine
 from typing import Any, Final
 
 from .asgi.http import DefaultFields, HTTPCycle
-from .asgi.scope import Application, Request, connection_scope, http_scope
+from .asgi.scope import Application, Request, connection_scope, http_scope, websocket_scope
 from .config import Config
 from .errors import ClientDisconnected, ErrorCode
 from .protocol.engine import SEND_HIGH_WATER, Engine
@@ -31,7 +31,9 @@ from .protocol.events import (
     SendQueueDrained,
     StreamReset,
 )
+from .protocol.websocket.handshake import HandshakeRejected, check_handshake
 from .trace import RequestRecord, Trace
+from .websocket_exchange import WebSocketExchange
 
 logger = logging.getLogger("h2asgi")
 
@@ -68,7 +70,10 @@ class Endpoints:
 
 
 class Exchanges:
-    """The open requests of one connection; the sink of their cycles (``asgi.http.Sink``)."""
+    """The open requests of one connection; the sink of their cycles (``asgi.http.Sink``).
+
+    A WebSocket is apart from them, in ``_websockets``, from its handshake on.
+    """
 
     __slots__ = (
         "_client_closed",
@@ -79,8 +84,10 @@ class Exchanges:
         "_schedule_flush",
         "_scope",
         "_state",
+        "_websockets",
         "_writers",
         "send_headers",
+        "stopping",
     )
 
     def __init__(
@@ -100,11 +107,13 @@ class Exchanges:
         self.send_headers = engine.send_headers  # no flush: send_data or flush follows at once
         self._schedule_flush = schedule_flush
         self._client_closed = False
+        self.stopping = False
         self._cycles: dict[int, HTTPCycle] = {}
+        self._websockets: dict[int, WebSocketExchange] = {}
         self._writers: dict[int, list[asyncio.Future[None]]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._cycles)
+        return bool(self._cycles or self._websockets)
 
     # What the engine tells.
 
@@ -114,6 +123,9 @@ class Exchanges:
 
     def _on_request_received(self, event: RequestReceived) -> None:
         state = self._state
+        if event.protocol is not None:
+            self._open_websocket(event)
+            return
         scope = http_scope(self._scope, event, state.lifespan_state, None)
         cycle = HTTPCycle(self, event, scope, state.default_headers)
         self._cycles[event.stream_id] = cycle
@@ -122,7 +134,7 @@ class Exchanges:
         if state.trace is not None:
             cycle.began = self._loop.time()
         if event.end_stream or not _EAGER:
-            self._begin(cycle)
+            self._begin(cycle, cycle.run(state.app))
         else:
             # Mostly the body comes together with the head. When the application
             # runs a turn later, it finds it and need not wait for it.
@@ -130,11 +142,31 @@ class Exchanges:
 
     def _begin_unless_reset(self, cycle: HTTPCycle) -> None:
         if cycle.stream_id in self._cycles:
-            self._begin(cycle)
+            self._begin(cycle, cycle.run(self._state.app))
 
-    def _begin(self, cycle: HTTPCycle) -> None:
+    def _open_websocket(self, event: RequestReceived) -> None:
         state = self._state
-        task = _begin_task(state, cycle.run(state.app))
+        config = state.config.websocket
+        try:
+            handshake = check_handshake(event, config)
+        except HandshakeRejected as error:
+            self._reject(event, error.status, error.reason, error.headers)
+            return
+        defaults = state.default_headers
+        scope = websocket_scope(self._scope, event, handshake.subprotocols, state.lifespan_state)
+        response = HTTPCycle(self, event, scope, defaults)
+        websocket = WebSocketExchange(
+            self, self._engine, self._loop, handshake, response, defaults, config
+        )
+        self._websockets[event.stream_id] = websocket
+        response.began = self._loop.time()
+        self._begin(response, websocket.cycle.run(state.app))
+        if self._client_closed:
+            websocket.receive_end()
+
+    def _begin(self, cycle: HTTPCycle, run: Coroutine[Any, Any, None]) -> None:
+        state = self._state
+        task = _begin_task(state, run)
         if task.done():
             _retrieve(task)
         else:
@@ -142,23 +174,31 @@ class Exchanges:
             state.tasks.add(task)
 
     def _on_request_rejected(self, event: RequestRejected) -> None:
-        logger.debug("%s: %d %s", self._endpoints, event.status, event.reason)
-        body = f"{event.reason}\n".encode("latin-1", "replace")
+        self._reject(event, event.status, event.reason, [])
+
+    def _reject(
+        self, request: RequestReceived | RequestRejected, status: int, reason: str, headers: Headers
+    ) -> None:
+        """Answer what never reaches the application."""
+        logger.debug("%s: %d %s", self._endpoints, status, reason)
+        body = f"{reason}\n".encode("latin-1", "replace")
         length = (b"content-length", b"%d" % len(body))
-        fields = [_TEXT, length, *self._state.default_headers.fields]
-        no_content = event.method == "HEAD"
-        self._engine.send_headers(event.stream_id, event.status, fields, no_content)
+        fields = [_TEXT, length, *headers, *self._state.default_headers.fields]
+        no_content = request.method == "HEAD"
+        self._engine.send_headers(request.stream_id, status, fields, no_content)
         if not no_content:
-            self._engine.send_data(event.stream_id, body, True)
+            self._engine.send_data(request.stream_id, body, True)
         self._schedule_flush()  # a pipelined request turns up while the flush is under way
         if self._state.trace is not None:
             size = 0 if no_content else len(body)
-            self._record(self._state.trace, event, event.status, size, 0.0)
+            self._record(self._state.trace, request, status, size, 0.0)
 
     def _on_data_received(self, event: DataReceived) -> None:
         cycle = self._cycles.get(event.stream_id)
         if cycle is not None and not (body := cycle.body).closed:
             body.feed(event.data)
+        elif (websocket := self._websockets.get(event.stream_id)) is not None:
+            websocket.receive_data(event.data)
         else:
             self._engine.acknowledge_received_data(event.stream_id, len(event.data))
 
@@ -166,16 +206,22 @@ class Exchanges:
         cycle = self._cycles.get(event.stream_id)
         if cycle is not None:
             cycle.end_request(event.trailers)
+        elif (websocket := self._websockets.get(event.stream_id)) is not None:
+            websocket.receive_end()
 
     def _on_stream_reset(self, event: StreamReset) -> None:
         logger.debug("%s: stream %d: %s", self._endpoints, event.stream_id, event.reason)
         cycle = self._cycles.get(event.stream_id)
         if cycle is not None:
             cycle.disconnect()
+        elif (websocket := self._websockets.get(event.stream_id)) is not None:
+            websocket.lose()
         self._fail_writers(event.stream_id)
 
     def _on_send_queue_drained(self, event: SendQueueDrained) -> None:
         self._wake_writers(event.stream_id)
+        if (websocket := self._websockets.get(event.stream_id)) is not None:
+            websocket.send_queue_drained()
 
     def _on_ping_acknowledged(self, event: PingAcknowledged) -> None:
         logger.debug("%s: PING was acknowledged", self._endpoints)
@@ -185,6 +231,8 @@ class Exchanges:
         self._client_closed = True
         for cycle in self._cycles.values():
             cycle.client_closed()
+        for websocket in list(self._websockets.values()):
+            websocket.receive_end()
 
     def connection_ended(self, error_code: int) -> None:
         """Take note of the end of the connection.
@@ -201,12 +249,20 @@ class Exchanges:
         """Tell everybody who waits that the client is gone."""
         for cycle in list(self._cycles.values()):
             cycle.disconnect()
+        for websocket in list(self._websockets.values()):
+            websocket.lose()
         for stream_id in list(self._writers):
             self._fail_writers(stream_id)
 
+    def begin_shutdown(self) -> None:
+        """Close the WebSockets, which would go on for ever; requests may finish."""
+        self.stopping = True
+        for websocket in list(self._websockets.values()):
+            websocket.begin_shutdown()
+
     def reset_all(self) -> None:
         """Reset every stream that is in flight; the connection ends next."""
-        for stream_id in self._cycles:
+        for stream_id in (*self._cycles, *self._websockets):
             self._engine.reset_stream(stream_id, ErrorCode.CANCEL)
             self._fail_writers(stream_id)
 
@@ -245,7 +301,9 @@ class Exchanges:
 
     def request_finished(self, cycle: HTTPCycle) -> None:
         """See ``asgi.http.Sink``."""
-        self._cycles.pop(cycle.stream_id, None)
+        stream_id = cycle.stream_id
+        if self._cycles.pop(stream_id, None) is None and stream_id in self._websockets:
+            self._handshake_answered(stream_id)
         trace = self._state.trace
         if trace is not None:
             duration = self._loop.time() - cycle.began
@@ -261,6 +319,15 @@ class Exchanges:
                 cycle.task.add_done_callback(_retrieve)
         if not tasks and state.on_idle is not None:
             state.on_idle()
+
+    def _handshake_answered(self, stream_id: int) -> None:
+        """Forget a WebSocket that was denied."""
+        if not self._websockets[stream_id].accepted:
+            del self._websockets[stream_id]
+
+    def tunnel_over(self, stream_id: int) -> None:
+        """See ``websocket_exchange.Streams``."""
+        self._websockets.pop(stream_id, None)
 
     def _wake_writers(self, stream_id: int) -> None:
         for writer in self._writers.pop(stream_id, ()):

@@ -10,7 +10,7 @@ from fake_sink import Defaults, FakeSink, request
 from h2asgi.asgi.http import HTTPCycle
 from h2asgi.asgi.scope import connection_scope, websocket_scope
 from h2asgi.asgi.websocket import WebSocketCycle
-from h2asgi.errors import ClientDisconnected
+from h2asgi.errors import ClientDisconnected, IllegalMessage
 
 
 class FakeWebSocketSink:
@@ -22,6 +22,8 @@ class FakeWebSocketSink:
         """When given, ``send_message`` waits for it after queueing: the high-water mark."""
 
     def accept(self, subprotocol: str | None, headers: list[Any]) -> int:
+        if not (subprotocol is None or subprotocol == "chat"):
+            raise IllegalMessage("not offered")
         self.calls.append(("accept", subprotocol, headers))
         return 101
 
@@ -39,6 +41,9 @@ class FakeWebSocketSink:
             raise ClientDisconnected("reset")
 
     def close(self, code: int, reason: str) -> None:
+        reason.encode()
+        if not 1000 <= code <= 4999:
+            raise IllegalMessage("not to be sent")
         self.calls.append(("close", code, reason))
 
     async def flush(self) -> None:
@@ -60,7 +65,7 @@ class WebSocket:
         self.scope = websocket_scope(connection, head, list(subprotocols), state)
         defaults = Defaults()
         self.response = HTTPCycle(self.http, head, self.scope, defaults)
-        self.cycle = WebSocketCycle(self.sink, self.response, defaults, list(subprotocols))
+        self.cycle = WebSocketCycle(self.sink, self.response, defaults)
         self.feed = self.cycle.feed
         self.disconnect = self.cycle.disconnect
         self.receive = self.cycle.receive

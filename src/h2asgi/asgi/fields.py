@@ -86,23 +86,6 @@ def response_fields(
     return fields, content_length
 
 
-def handshake_fields(headers: Iterable[Sequence[bytes]], defaults: Fields) -> Fields:
-    """Give the application's fields of the head that opens a WebSocket, with ``defaults`` added.
-
-    ``headers`` is as in ``websocket.accept``. Those that are the handshake's own
-    are refused (ASGI WebSocket spec, "Accept"); those of the connection are
-    dropped, and so is a content-length, which has no meaning there (RFC 9110
-    section 8.6). Raises ``IllegalMessage``.
-    """
-    fields, content_length = response_fields(headers, defaults, "2")
-    for name, _ in fields:
-        if name.startswith(b"sec-websocket-"):
-            raise IllegalMessage(f"{name.decode()} is the server's to send")
-    if content_length is None:
-        return fields
-    return [field for field in fields if field[0] != b"content-length"]
-
-
 def _elements(headers: Any) -> list[Any]:
     try:
         return list(headers)

@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from ..errors import ClientDisconnected, IllegalMessage
-from .fields import Fields, handshake_fields, octets
+from .fields import Fields, octets, response_fields
 from .http import DefaultFields, HTTPCycle
 from .scope import Application, Message, Receive, Scope, Send
 from .wakeup import Wakeup
@@ -42,9 +42,6 @@ INTERNAL_ERROR: Final = 1011
 SMALLEST_MESSAGE = 256
 """Octets that a waiting message counts at the least: an empty one costs memory, too."""
 
-MAX_REASON_SIZE = 123
-"""Octets of UTF-8: a control frame holds 125, two of them the code (RFC 6455 section 5.5)."""
-
 _DENIAL_PREFIX: Final = "websocket."
 _DENIAL: Final = ("websocket.http.response.start", "websocket.http.response.body")
 
@@ -55,7 +52,11 @@ class Sink(Protocol):
     """Where the output of a cycle goes; nothing of it waits but what is awaited."""
 
     def accept(self, subprotocol: str | None, headers: Fields) -> int:
-        """Queue the head that opens the WebSocket, and give its status."""
+        """Queue the head that opens the WebSocket, and give its status.
+
+        Raises ``IllegalMessage`` for a subprotocol that was not offered and for
+        fields that are the handshake's own.
+        """
 
     def send_message(self, data: str | bytes) -> Awaitable[None]:
         """Queue a message; what it gives sees it into the transport or a full window.
@@ -66,7 +67,10 @@ class Sink(Protocol):
         """
 
     def close(self, code: int, reason: str) -> None:
-        """Queue a Close frame, and see to the rest of the closing handshake."""
+        """Queue a Close frame, and see to the rest of the closing handshake.
+
+        Raises ``IllegalMessage`` for a code that may not be sent.
+        """
 
     def flush(self) -> Awaitable[None]:
         """See what is queued into the transport; awaited at once."""
@@ -90,24 +94,14 @@ class WebSocketCycle(Wakeup):
         "_response",
         "_sink",
         "_state",
-        "_subprotocols",
         "queued",
     )
 
-    def __init__(
-        self,
-        sink: Sink,
-        response: HTTPCycle,
-        default_fields: DefaultFields,
-        subprotocols: list[str],
-    ) -> None:
+    def __init__(self, sink: Sink, response: HTTPCycle, default_fields: DefaultFields) -> None:
         super().__init__()
         self._sink = sink
         self._response = response
         self._default_fields = default_fields
-        self._subprotocols = (
-            subprotocols  # apart from the scope's, which the application may change
-        )
         self._state: int = _CONNECTING
         self._connect_given = False
         self._messages: list[tuple[str | bytes, int]] = []  # with what each counts
@@ -200,12 +194,13 @@ class WebSocketCycle(Wakeup):
 
     async def _accept(self, message: Mapping[str, Any]) -> None:
         subprotocol = message.get("subprotocol")
-        if subprotocol is not None and subprotocol not in self._subprotocols:
-            # RFC 6455 section 4.2.2, /subprotocol/: the client fails the connection otherwise.
-            raise IllegalMessage(f"subprotocol {subprotocol!r} was not offered by the client")
-        fields = handshake_fields(message.get("headers") or (), self._default_fields.fields)
+        if not (subprotocol is None or isinstance(subprotocol, str)):
+            raise IllegalMessage(f"subprotocol must be str, not {type(subprotocol).__name__}")
+        # As on HTTP/2 the connection's own fields are dropped: they are the handshake's.
+        fields, _ = response_fields(message.get("headers") or (), self._default_fields.fields, "2")
+        status = self._sink.accept(subprotocol, fields)
         self._state = _OPEN
-        self._response.tunnel_opened(self._sink.accept(subprotocol, fields))
+        self._response.tunnel_opened(status)
         await self._sink.flush()
 
     async def _close(self, message: Mapping[str, Any]) -> None:
@@ -216,17 +211,24 @@ class WebSocketCycle(Wakeup):
         code = message.get("code")
         code = NORMAL_CLOSURE if code is None else code
         reason = message.get("reason") or ""
-        _check_close(code, reason)
-        self._end_by_us(int(code), reason)
+        if not isinstance(code, int):
+            raise IllegalMessage(f"code must be an integer, not {type(code).__name__}")
+        if not isinstance(reason, str):
+            raise IllegalMessage(f"reason must be str, not {type(reason).__name__}")
+        try:
+            self._end_by_us(code, reason)
+        except UnicodeEncodeError as error:
+            raise IllegalMessage(f"reason that has no UTF-8: {error}") from None
         await self._sink.flush()
 
     def _end_by_us(self, code: int, reason: str) -> None:
+        self._sink.close(code, reason)
         self._state = _CLOSED
         self._end = (code, reason)
         self._messages.clear()
         self.queued = 0
         self.wake()
-        self._sink.close(code, reason)
+        self._sink.message_taken()
 
     # A response instead.
 
@@ -275,19 +277,3 @@ class WebSocketCycle(Wakeup):
 
 def _is_successful(status: Any) -> bool:
     return isinstance(status, int) and 200 <= status <= 299
-
-
-def _check_close(code: Any, reason: Any) -> None:
-    """Refuse what may not stand in a Close frame (RFC 6455 sections 5.5 and 7.4)."""
-    if not isinstance(code, int) or not (
-        1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
-    ):
-        raise IllegalMessage(f"no close code that may be sent: {reprlib.repr(code)}")
-    if not isinstance(reason, str):
-        raise IllegalMessage(f"reason must be str, not {type(reason).__name__}")
-    try:
-        size = len(reason.encode())
-    except UnicodeEncodeError as error:
-        raise IllegalMessage(f"reason that has no UTF-8: {error}") from None
-    if size > MAX_REASON_SIZE:
-        raise IllegalMessage(f"reason of {size} octets, of {MAX_REASON_SIZE} at the most")

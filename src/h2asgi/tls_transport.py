@@ -42,6 +42,9 @@ DISCARD_LIMIT = 1024 * 1024
 ALERTS_LIMIT = 16 * 1024
 """Octets of answers to the TLS layer itself that may wait for a peer that does not read them."""
 
+MAX_BACKLOG_PIECES = 256
+"""Writes that wait before they are joined: each costs some 200 octets beside its content."""
+
 MAX_PLAINTEXT_SIZE = 16 * 1024
 """Octets of data in one TLS record (RFC 8446 section 5.1)."""
 
@@ -327,6 +330,8 @@ class TLSTransport(asyncio.Transport):
         ):
             self._backlog.append(memoryview(data))
             self._backlog_size += len(data)
+            if len(self._backlog) > MAX_BACKLOG_PIECES:
+                self._backlog[:] = [memoryview(b"".join(self._backlog))]
             if not self._waiting_to_write:
                 self._flush()
         if self._backlog_size + len(self._unsent) > self._high and not self._writing_paused:

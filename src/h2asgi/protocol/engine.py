@@ -22,6 +22,10 @@ Large enough to fill several frames per turn, small enough that 128 stalled
 streams hold 8 MiB, and that what is queued can still be reprioritised.
 """
 
+MAX_PIECES = 256
+"""Pieces that wait on one stream before they are joined: a piece costs some 40 octets beside its
+content, which a writer of tiny pieces would multiply its queue by."""
+
 SEND_LOW_WATER = 16 * 1024
 """Bytes queued at which the waiting writer is woken: a frame, so that the pipe never runs dry."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..engine import MAX_PIECES, SEND_HIGH_WATER
+
 LARGEST_JOIN = 128 * 1024
 """Octets that are joined from several pieces: larger joins cost more than the calls they save."""
 
@@ -20,6 +22,8 @@ class SendQueue:
         if data:
             self._pieces.append(data)
             self.size += len(data)
+            if len(self._pieces) > MAX_PIECES:
+                self._join()
 
     def push_chunk(self, data: bytes) -> None:
         """Append bytes as a chunk (RFC 9112 section 7.1); an empty one would end the body."""
@@ -27,6 +31,13 @@ class SendQueue:
             size = b"%x\r\n" % len(data)
             self._pieces += (size, data, b"\r\n")
             self.size += len(size) + len(data) + 2
+            if len(self._pieces) > MAX_PIECES:
+                self._join()
+
+    def _join(self) -> None:
+        """Make one piece of many, unless they are many because they are large."""
+        if self.size <= SEND_HIGH_WATER:
+            self._pieces = [b"".join(self._pieces)]
 
     def take(self, limit: int) -> bytes | memoryview:
         """Remove up to ``limit`` bytes from the front; they are a view where that saves a copy.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from ..engine import SEND_HIGH_WATER, SEND_LOW_WATER
+from ..engine import MAX_PIECES, SEND_HIGH_WATER, SEND_LOW_WATER
 from ..events import Headers
 
 
@@ -39,6 +39,8 @@ class Outgoing:
         self.queued += len(data)
         if self.queued > SEND_HIGH_WATER:
             self._above_high_water = True
+        elif len(self._pieces) > MAX_PIECES:
+            self._pieces = deque((b"".join(self._pieces),))  # the offset stays as it is
 
     def take(self, size: int) -> bytes | memoryview:
         """Remove ``size`` octets from the front; ``size`` must not exceed ``queued``.

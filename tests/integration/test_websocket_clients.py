@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from itertools import product
 from typing import Any, Protocol
 
 import aiohttp
@@ -165,13 +166,19 @@ CLIENTS = {
 
 
 @pytest.mark.parametrize("compress", [False, True], ids=["plain", "compressed"])
-@pytest.mark.parametrize("connect", CLIENTS.values(), ids=CLIENTS)
-@pytest.mark.parametrize("ws_engine", ["wsproto", "websockets"])
+@pytest.mark.parametrize(
+    ("client", "ws_engine"),
+    [
+        ("websockets", "wsproto"),
+        ("aiohttp", "websockets"),
+        *product(["wsproto", "HTTP/2"], ["wsproto", "websockets"]),
+    ],
+)
 def test_echoes_are_right_to_the_octet(
-    serve: Serve, connect: Any, compress: bool, ws_engine: str
+    serve: Serve, client: str, compress: bool, ws_engine: str
 ) -> None:
     server = serve(websocket_app.app, ws_engine=ws_engine)
-    with connect(server, compress) as echo:
+    with CLIENTS[client](server, compress) as echo:
         for count, size in [(1000, 64), (100, MIB), (1, 16 * MIB - 32)]:
             for number in range(count):
                 sent = message(number, size)

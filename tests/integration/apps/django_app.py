@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator
+from urllib.parse import parse_qs
 
 import django
 from django.conf import settings
@@ -17,6 +19,8 @@ settings.configure(
 )
 django.setup()
 
+from channels.generic.websocket import AsyncWebsocketConsumer  # noqa: E402
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from django.core.asgi import get_asgi_application  # noqa: E402
 from django.http import (  # noqa: E402
     HttpRequest,
@@ -137,4 +141,29 @@ urlpatterns = [
     path("error", error),
 ]
 
-app = get_asgi_application()
+
+class Echo(AsyncWebsocketConsumer):  # type: ignore[misc]
+    async def connect(self) -> None:
+        await self.accept(subprotocol="chat")
+        version = self.scope["http_version"]
+        await self.send(text_data=json.dumps({"http_version": version}))
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await self.send(text_data=text_data, bytes_data=bytes_data)
+
+    async def disconnect(self, code: int) -> None:
+        key = parse_qs(self.scope["query_string"].decode())["key"][0]
+        letters.post(f"{key} ended", code)
+
+
+class Denied(AsyncWebsocketConsumer):  # type: ignore[misc]
+    async def connect(self) -> None:
+        await self.close()
+
+
+app = ProtocolTypeRouter(
+    {
+        "http": get_asgi_application(),
+        "websocket": URLRouter([path("ws", Echo.as_asgi()), path("ws-denied", Denied.as_asgi())]),
+    }
+)

@@ -6,7 +6,18 @@ import hashlib
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import BackgroundTasks, FastAPI, File, Form, Query, Request, Response, UploadFile
+from fastapi import (
+    BackgroundTasks,
+    FastAPI,
+    File,
+    Form,
+    Query,
+    Request,
+    Response,
+    UploadFile,
+    WebSocket,
+    WebSocketDisconnect,
+)
 from fastapi.responses import StreamingResponse
 
 from . import content, letters
@@ -109,3 +120,19 @@ async def error() -> None:
 @app.get("/state")
 async def state(request: Request) -> dict[str, bool]:
     return {"started": request.state.started}
+
+
+@app.websocket("/ws")
+async def websocket(socket: WebSocket, key: str) -> None:
+    await socket.accept(subprotocol="chat")
+    await socket.send_json({"http_version": socket.scope["http_version"]})
+    try:
+        while True:
+            await socket.send_text(await socket.receive_text())
+    except WebSocketDisconnect as end:
+        letters.post(f"{key} ended", end.code)
+
+
+@app.websocket("/ws-denied")
+async def denied(socket: WebSocket) -> None:
+    await socket.close()

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from quart import Quart, Response, jsonify, request
+from quart import Quart, Response, abort, jsonify, request, websocket
 
 from . import content, letters
 
@@ -122,3 +122,21 @@ async def error() -> str:
 @app.get("/state")
 async def state() -> dict[str, bool]:
     return {"started": started}
+
+
+@app.websocket("/ws")
+async def echo() -> None:
+    key = websocket.args["key"]
+    await websocket.accept(subprotocol="chat")
+    await websocket.send_json({"http_version": websocket.http_version})
+    try:
+        while True:
+            await websocket.send(await websocket.receive())
+    except asyncio.CancelledError:
+        letters.post(f"{key} ended", None)  # Quart does not say with which code
+        raise
+
+
+@app.websocket("/ws-denied")
+async def denied() -> None:
+    abort(403)

@@ -10,7 +10,8 @@ from starlette.background import BackgroundTask
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from . import content, letters
 
@@ -113,6 +114,20 @@ async def state(request: Request) -> Response:
     return JSONResponse({"started": request.state.started})
 
 
+async def websocket(socket: WebSocket) -> None:
+    await socket.accept(subprotocol="chat")
+    await socket.send_json({"http_version": socket.scope["http_version"]})
+    try:
+        while True:
+            await socket.send_text(await socket.receive_text())
+    except WebSocketDisconnect as end:
+        letters.post(f"{socket.query_params['key']} ended", end.code)
+
+
+async def denied(socket: WebSocket) -> None:
+    await socket.close()
+
+
 app = Starlette(
     lifespan=lifespan,
     routes=[
@@ -128,5 +143,7 @@ app = Starlette(
         Route("/cookies", cookies),
         Route("/error", error),
         Route("/state", state),
+        WebSocketRoute("/ws", websocket),
+        WebSocketRoute("/ws-denied", denied),
     ],
 )

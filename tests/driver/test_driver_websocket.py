@@ -7,7 +7,7 @@ import logging
 
 import pytest
 from applications import Stepwise, hello
-from websocket_peer import (
+from tunnel_peers import (
     ACCEPT,
     BINARY,
     CLOSE,
@@ -238,7 +238,7 @@ def test_end_of_input_before_the_answer_is_a_lost_peer(driver):
     app = Stepwise()
     driver.serve(app)
     peer = driver.connect(False)
-    from websocket_peer import HEAD
+    from tunnel_peers import HEAD
 
     peer.send(HEAD.format(path="/").encode())
     peer.end()
@@ -563,7 +563,7 @@ def test_end_of_input_without_a_close_is_1006(driver, tls, quiet):
     app = App()
     app.loop = driver.loop
     driver.serve(app)
-    from websocket_peer import HEAD
+    from tunnel_peers import HEAD
 
     peer = driver.http1() if tls else driver.connect(False)
     peer.send(HEAD.format(path="/").encode())

@@ -144,9 +144,11 @@ class Codec:
         return events
 
     def take_answers(self) -> bytes:
-        """Give the Pong and Close frames that are owed, fewer octets than have been received.
+        """Give the Pong and Close frames that are owed.
 
-        To be called after ``receive_data``, and sent before anything else.
+        Pongs are shorter than their Pings, so that, but for the one Close, there
+        is less than has been received. To be called after ``receive_data``, and
+        sent before anything else.
         """
         answers = self._answers
         if not answers:

@@ -46,6 +46,10 @@ HTTP1_WRITE_SIZE = 1024 * 1024
 """The same for HTTP/1.1, whose bodies are neither joined nor reprioritised: one call of the kernel
 for a large piece. A bound, because the closing time runs over what the transport has."""
 
+MAX_WRITES = 256
+"""Writes after which it is looked whether a transport keeps them, as it does when the peer does
+not read. Each costs it up to 800 octets beside its content, so tiny ones wait in the engine."""
+
 LINGER_TIME = 1.0
 LINGER_OCTETS = 1024 * 1024
 """How long and how much input is dropped after the last answer, so that the answer arrives."""
@@ -79,6 +83,7 @@ class Connection(asyncio.BufferedProtocol):
         self._server = server
         self._transport: asyncio.Transport | None = None
         self._writing_paused = False
+        self._writes = 0  # since it was last looked
         self._reading_paused = False
         self._peer_has_left = False  # looked for only while reading is paused
         self._flush_scheduled = False
@@ -194,6 +199,8 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Go on where the transport stopped."""
         self._writing_paused = False
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(high=WRITE_SIZE)  # see MAX_WRITES
         self._schedule_flush()
 
     # Calls of the server.
@@ -323,6 +330,11 @@ class Connection(asyncio.BufferedProtocol):
             data = engine.data_to_send(self._write_size, now)
             if data:
                 transport.write(data)
+                self._writes += 1
+                if self._writes > MAX_WRITES:
+                    self._writes = 0
+                    if 0 < transport.get_write_buffer_size() < WRITE_SIZE // 2:
+                        transport.set_write_buffer_limits(high=0)  # pauses until it is empty
             if len(data) < WRITE_SIZE:
                 return
 

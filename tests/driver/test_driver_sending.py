@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from applications import START, Stepwise, body, hello
 
-from h2asgi.connection import WRITE_SIZE
+from h2asgi.connection import MAX_WRITES, WRITE_SIZE
 from h2asgi.errors import ClientDisconnected
 from h2asgi.protocol.engine import SEND_HIGH_WATER, SEND_LOW_WATER
 
@@ -362,3 +362,26 @@ def test_unread_answers_end_a_connection_whose_transport_is_paused(driver):
     driver.loop.advance(60)
     assert peer.transport.lost
     assert not driver.loop.timers_left()
+
+
+def test_transport_that_keeps_tiny_writes_gets_no_more_of_them(driver):
+    """Each costs it hundreds of octets, so what a peer does not read is kept in the engine."""
+    app = Stepwise()
+    driver.serve(app)
+    peer = driver.connect(False)
+    peer.send(b"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n")
+    app.start(START, body(b"x", more=True))
+    driver.loop.settle()
+    peer.transport.stall()
+    for _ in range(4):
+        app.start(*[body(b"x", more=True)] * 200)
+        driver.loop.settle(1000)
+    assert len(app.done) == 802
+    assert len(peer.transport.writes) < 2 * MAX_WRITES
+    peer.transport.drain()
+    driver.loop.settle()
+    assert peer.take().count(b"1\r\nx\r\n") == 801
+    peer.transport.stall()
+    app.start(body(bytes(50_000), more=True), body(b"x", more=True))
+    driver.loop.settle()
+    assert len(app.done) == 804, "the mark is not what it was"

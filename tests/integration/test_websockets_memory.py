@@ -28,13 +28,14 @@ HEAD = (
 FIELDS = [(":protocol", "websocket"), ("sec-websocket-version", "13")]
 
 
-@pytest.fixture(params=["wsproto", "websockets"])
+@pytest.fixture(params=["wsproto", "websockets", "wsproto in the clear"])
 def server(request: pytest.FixtureRequest, command: Start) -> Command:
-    if request.param == "websockets":
+    engine, _, clear = request.param.partition(" ")
+    if engine == "websockets":
         pytest.importorskip("websockets")
     # What is never received from is not waited for at the end.
-    options = ["--ws-engine", request.param, "--graceful-timeout", "0", "--no-access-log"]
-    return command("apps.websockets:app", *options)
+    options = ["--ws-engine", engine, "--graceful-timeout", "0", "--no-access-log"]
+    return command("apps.websockets:app", *options, tls=not clear)
 
 
 class HTTP1Tunnel:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from . import load
+from .echoes import Echoes
 from .connections import Handshakes, idle_connections
 from .load import Exchange, Load
-from .processes import MIB, Process
+from .processes import KIB, MIB, Process
 from .servers import H1, H1_TLS, H2, H2C, PROTOCOLS
 
 IDLE_CONNECTIONS = 500
@@ -183,6 +184,34 @@ class TLSHandshakes(Cell):
 
 
 @dataclass(frozen=True)
+class WebSocketEchoes(Cell):
+    """Messages per second that come back, ``messages`` of each connection under way at a time."""
+
+    connections: int = 10
+    messages: int = 10
+    size: int = 64
+    seconds: float = 1.1
+
+    def prepare(self, target: Target) -> Plan | None:
+        return Plan() if self._run(target, self.seconds / 5).done else None
+
+    def measure(self, target: Target, plan: Plan) -> Metrics:
+        start = time.monotonic()
+        echoes, cpu = _timed(target, lambda: self._run(target, self.seconds))
+        return {
+            "rate": echoes.done / (time.monotonic() - start),
+            "cpu": cpu / max(1, echoes.done) * 1e6,
+            "failed": float(echoes.failed),
+            "requests": float(echoes.done + echoes.failed),
+        }
+
+    def _run(self, target: Target, seconds: float) -> Echoes:
+        echoes = Echoes(self.connections, self.messages, self.size)
+        echoes.run(target.process.launch, seconds)
+        return echoes
+
+
+@dataclass(frozen=True)
 class Idle(Cell):
     """Resident memory that connections cost which have exchanged prefaces and then do nothing."""
 
@@ -274,6 +303,11 @@ def all_cells(seconds: float = 1.1) -> list[Cell]:
     cells += [
         Throughput(f"fastapi {H2}", "fastapi", app="framework:app", load=item, seconds=seconds),
         Throughput(f"workers {H2}", "workers", workers=2, load=Load(10, 10), seconds=seconds),
+        WebSocketEchoes(f"ws {H1}", "ws", H1, seconds=seconds),
+        WebSocketEchoes(f"ws {H1_TLS}", "ws", H1_TLS, seconds=seconds),
+        WebSocketEchoes(
+            f"ws large {H1}", "ws", H1, connections=4, messages=4, size=64 * KIB, seconds=seconds
+        ),
         TLSHandshakes("handshakes full", "handshakes", H1_TLS, seconds=seconds),
         TLSHandshakes("handshakes resumed", "handshakes", H1_TLS, resume=True, seconds=seconds),
         Idle("idle", "idle"),

@@ -26,6 +26,9 @@ ROWS = {
     "100x10 h2": "hello 100 × 10, HTTP/2 over TLS",
     "fastapi h2": "FastAPI JSON, HTTP/2 over TLS",
     "workers h2": "hello, HTTP/2 over TLS, 2 workers on both cores",
+    "ws h1": "WebSocket echo of 64 B, HTTP/1.1, cleartext",
+    "ws h1-tls": "WebSocket echo of 64 B, HTTP/1.1 over TLS",
+    "ws large h1": "WebSocket echo of 64 KiB, HTTP/1.1, cleartext",
     "handshakes full": "TLS connections, full handshake",
     "handshakes resumed": "TLS connections, resumed",
 }

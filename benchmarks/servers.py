@@ -99,16 +99,17 @@ def _h2asgi(launch: Launch) -> list[str]:
 def _h2asgi_fast(launch: Launch) -> list[str]:
     # Named, not left to auto: a part that is missing is an error, not a slower figure.
     engines = ["--loop", "uvloop", "--http1-engine", "httptools", "--http2-engine", "ngh2"]
-    return [*_h2asgi(launch), *engines]
+    return [*_h2asgi(launch), *engines, "--ws-engine", "websockets"]
 
 
 def _h2asgi_pure(launch: Launch) -> list[str]:
-    return [*_h2asgi(launch), "--loop", "asyncio", "--http1-engine", "h11", "--http2-engine", "h2"]
+    engines = ["--loop", "asyncio", "--http1-engine", "h11", "--http2-engine", "h2"]
+    return [*_h2asgi(launch), *engines, "--ws-engine", "wsproto"]
 
 
 def _granian(launch: Launch) -> list[str]:
     command = [launch.python, "-m", "granian", "--host", HOST, "--port", str(launch.port)]
-    command += ["--interface", "asgi", "--loop", "uvloop", "--no-ws", "--no-access-log"]
+    command += ["--interface", "asgi", "--loop", "uvloop", "--no-access-log"]
     command += ["--log-level", "warning", "--workers", str(launch.workers)]
     return [*command, *launch.with_tls("--ssl-certificate", "--ssl-keyfile"), launch.app]
 
@@ -127,11 +128,11 @@ def _uvicorn(launch: Launch) -> list[str]:
 
 
 def _uvicorn_httptools(launch: Launch) -> list[str]:
-    return [*_uvicorn(launch), "--http", "httptools"]
+    return [*_uvicorn(launch), "--http", "httptools", "--ws", "websockets-sansio"]
 
 
 def _uvicorn_zttp(launch: Launch) -> list[str]:
-    return [*_uvicorn(launch), "--http", "zttp", "--http2"]
+    return [*_uvicorn(launch), "--http", "zttp", "--http2", "--ws", "wsproto"]
 
 
 def _hypercorn(launch: Launch) -> list[str]:
@@ -190,7 +191,7 @@ def _nginx(launch: Launch) -> list[str]:
 SERVERS = {
     server.name: server
     for server in (
-        Server("h2asgi", "h2asgi", _h2asgi_fast, extras=("uvloop", "ngh2", "httptools")),
+        Server("h2asgi", "h2asgi", _h2asgi_fast, extras=("uvloop", "ngh2", "httptools", "websockets")),
         Server("h2asgi pure", "h2asgi", _h2asgi_pure),
         Server("granian", "granian", _granian, extras=("uvloop",)),
         Server("h2corn", "h2corn", _h2corn, extras=("uvloop",)),
@@ -199,9 +200,9 @@ SERVERS = {
             "uvicorn",
             _uvicorn_httptools,
             frozenset({H1_TLS, H1}),
-            extras=("uvloop", "httptools"),
+            extras=("uvloop", "httptools", "websockets"),
         ),
-        Server("uvicorn zttp", "uvicorn", _uvicorn_zttp, extras=("uvloop", "zttp")),
+        Server("uvicorn zttp", "uvicorn", _uvicorn_zttp, extras=("uvloop", "zttp", "wsproto")),
         Server("hypercorn", "hypercorn", _hypercorn, extras=("uvloop",)),
         Server("gunicorn", "gunicorn", _gunicorn, extras=("uvloop", "h2")),
         # Twisted has HTTP/2 over TLS only, and one process is all that daphne runs.
@@ -214,7 +215,7 @@ SERVERS = {
             extras=("h2", "priority", "pyOpenSSL"),
         ),
         # "return" answers before the body has come, and resets HTTP/2 streams for it.
-        Server("nginx", "", _nginx, without=frozenset({"post", "upload", "fastapi"})),
+        Server("nginx", "", _nginx, without=frozenset({"post", "upload", "fastapi", "ws"})),
     )
 }
 

@@ -18,6 +18,9 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
         return
+    if scope["type"] == "websocket":
+        await echo(receive, send)
+        return
     path = scope["path"]
     if path == "/":
         await send({"type": "http.response.start", "status": 200, "headers": HELLO_HEADERS})
@@ -36,6 +39,14 @@ async def lifespan(receive: Receive, send: Send) -> None:
         await send({"type": message["type"] + ".complete"})
         if message["type"] == "lifespan.shutdown":
             return
+
+
+async def echo(receive: Receive, send: Send) -> None:
+    """Give each message back as it came."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})
 
 
 async def post(receive: Receive, send: Send) -> None:

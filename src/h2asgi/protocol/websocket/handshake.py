@@ -62,6 +62,11 @@ class Handshake:
         self._agreement = agreement
         self._max_message_size = max_message_size
 
+    @property
+    def compresses(self) -> bool:
+        """Whether messages may be compressed once it is accepted."""
+        return self._agreement is not None
+
     def accept(self, subprotocol: str | None, headers: Headers) -> Headers:
         """Give the fields of the accepting response for ``Engine.accept_tunnel``.
 

@@ -30,9 +30,10 @@ ARROWS = {
     },
     "listener": {"sockets", "tls_shared", "tls_transport"},
     "connection": {
-        *{"errors", "exchanges", "limits", "protocol", "protocol.engines", "protocol.http2"},
-        *{"tcp"},
+        *{"closing", "errors", "exchanges", "limits", "protocol", "protocol.engines"},
+        *{"protocol.http2", "tcp", "timer"},
     },
+    "closing": {"timer"},
     "exchanges": {
         *{"asgi", "config", "errors", "protocol", "protocol.websocket", "trace"},
         *{"websocket_exchange"},
@@ -62,6 +63,7 @@ ARROWS = {
     "errors": set(),
     "limits": set(),
     "tcp": set(),
+    "timer": set(),
     "tls_shared": set(),
     "tls_transport": {"tls_shared"},
     "trace": set(),

@@ -8,22 +8,18 @@ There is one flush per turn of the loop, however many streams have something to
 send, and mostly one ``transport.write``. A writer yields to the loop once
 after queueing, which is when that flush runs: when ``send()`` returns, its
 octets are in the transport or held by a window. There is one timer, over the
-earliest of the engine's deadlines and the driver's own.
-
-Closing takes care of what is on its way out. A socket that is closed with
-unread input makes the kernel send RST, which destroys the answer the peer has
-not read yet. So when the peer may still be sending, input is read and dropped
-for a while before the end (RFC 9112 section 9.6).
+earliest of the engine's deadlines and the driver's own. How it ends is in
+``closing.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import cast
 
+from .closing import Closing
 from .errors import ErrorCode
 from .exchanges import ApplicationState, Endpoints, Exchanges
 from .limits import UNREAD_BODIES, Budget
@@ -32,6 +28,7 @@ from .protocol.engines import http1_engine, http2_engine
 from .protocol.events import ConnectionTerminated, Event
 from .protocol.http2.frames import PREFACE
 from .tcp import cut_off, is_delivered, peer_has_closed
+from .timer import Timer
 
 logger = logging.getLogger("h2asgi")
 
@@ -50,17 +47,9 @@ MAX_WRITES = 256
 """Writes after which it is looked whether a transport keeps them, as it does when the peer does
 not read. Each costs it up to 800 octets beside its content, so tiny ones wait in the engine."""
 
-LINGER_TIME = 1.0
-LINGER_OCTETS = 1024 * 1024
-"""How long and how much input is dropped after the last answer, so that the answer arrives."""
-
 LEAVE_CHECK_INTERVAL = 1.0
 """Seconds between looks at whether a peer that is not read from has left: its end is not read
 either, and an application that waits for it would keep the connection for ever."""
-
-CLOSE_TIME = 30.0
-"""Seconds for a slow peer to take some of what the transport still holds once we are done. One that
-never reads would otherwise keep its connection for ever."""
 
 
 @dataclass(slots=True, eq=False)
@@ -87,8 +76,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reading_paused = False
         self._peer_has_left = False  # looked for only while reading is paused
         self._flush_scheduled = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._deadline: float | None = None  # the driver's own: first bytes, leaving, lingering
+        self._timer = Timer(state.loop, self._on_timer)
         # The protocol's side.
         self._engine: Engine | None = None
         self._write_size = WRITE_SIZE
@@ -97,9 +85,7 @@ class Connection(asyncio.BufferedProtocol):
         self._exchanges: Exchanges | None = None
         # The end.
         self._terminated: ConnectionTerminated | None = None
-        self._closing = False
-        self._octets_dropped = 0
-        self._left_to_write = 0  # when the closing time last began
+        self._closing: Closing | None = None
         self._was_idle = False  # when the shutdown began
         self._was_delivered = False
 
@@ -133,7 +119,8 @@ class Connection(asyncio.BufferedProtocol):
         elif not config.http1.enabled:
             self._start_http2()
         else:
-            self._deadline = self._loop.time() + config.timeouts.first_bytes
+            deadline = self._loop.time() + config.timeouts.first_bytes
+            self._timer.set(self._give_up_waiting, deadline)
         self._schedule_flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -143,8 +130,8 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Feed the engine; its events start tasks and wake them, one flush answers."""
         data = self._state.read_buffer[:nbytes]
-        if self._closing:
-            self._drop(nbytes)
+        if self._closing is not None:
+            self._closing.drop(nbytes)
             return
         engine = self._engine
         if engine is None:
@@ -175,16 +162,14 @@ class Connection(asyncio.BufferedProtocol):
             # TLS transports cannot be half-closed: they drop what is written from now on.
             self._exchanges.disconnect_all()
             self._close_transport()
-        return not self._closing
+        return self._closing is None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everybody who waits on this connection."""
         if exc is not None:
             logger.debug("%s: lost: %s", self, exc)
         self._transport = None
-        self._closing = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.stop()
         if self._exchanges is not None:
             self._exchanges.disconnect_all()
         if self._engine is not None:
@@ -250,7 +235,8 @@ class Connection(asyncio.BufferedProtocol):
         if transport is None:
             return True
         if self._was_idle:
-            return self._closing and (self._was_delivered or is_delivered(transport))
+            closing = self._closing is not None
+            return closing and (self._was_delivered or is_delivered(transport))
         return transport.is_closing() and is_delivered(transport)
 
     # The protocol.
@@ -263,7 +249,7 @@ class Connection(asyncio.BufferedProtocol):
             self._start_http1()
         else:
             return False
-        self._deadline = None
+        self._timer.cancel(self._give_up_waiting)
         return True
 
     def _start(self, engine: Engine) -> None:
@@ -321,7 +307,7 @@ class Connection(asyncio.BufferedProtocol):
                 return
             if self._reading_paused or engine.reading_suspended:
                 self._update_reading()
-        self._update_timer()
+            self._timer.update(engine.next_deadline())
 
     def _write(self, engine: Engine, transport: asyncio.Transport) -> None:
         """Hand over what there is to send, until the transport has enough of it."""
@@ -349,52 +335,35 @@ class Connection(asyncio.BufferedProtocol):
         if suspended is not self._reading_paused:
             self._reading_paused = suspended
             if suspended:
-                self._deadline = self._loop.time() + LEAVE_CHECK_INTERVAL
+                self._look_for_leaving()
                 self._transport.pause_reading()
             else:
-                self._deadline = None
+                self._timer.cancel(self._look_for_leaving)
                 self._transport.resume_reading()
 
-    def _update_timer(self) -> None:
-        """See that the timer runs at the earliest deadline.
+    def _look_for_leaving(self) -> None:
+        """Look again and again, with the flush, while reading is paused."""
+        self._timer.set(self._look_for_leaving, self._loop.time() + LEAVE_CHECK_INTERVAL)
+        self._schedule_flush()
 
-        It is only ever moved forward: one that fires too early looks again,
-        which costs less than a new timer for every request.
-        """
-        deadline, engine = self._deadline, self._engine
-        if engine is not None and not self._closing:
-            due = engine.next_deadline()
-            if due is not None and (deadline is None or due < deadline):
-                deadline = due
-        if deadline is None:
-            return
-        if self._timer is not None:
-            if self._timer.when() <= deadline:
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._on_timer)
+    # Time.
 
     def _on_timer(self) -> None:
-        self._timer = None
-        now = self._loop.time()
         if self._transport is None:
             return
-        if self._deadline is not None and now >= self._deadline:
-            if self._reading_paused and not self._closing:
-                self._deadline = now + LEAVE_CHECK_INTERVAL
-                self._schedule_flush()
-            elif self._transport.is_closing():
-                self._abort_unless_taken()
-            else:
-                # No first bytes came, or nothing more is read after the last answer.
-                logger.debug("%s: waited long enough for input", self)
-                self._close_transport()
-        elif self._engine is not None and not self._closing:
-            self._engine.handle_deadline(now)
-            self._take_events()
-            self._schedule_flush()
-        else:
-            self._update_timer()
+        now = self._loop.time()
+        self._timer.run(now)
+        if self._engine is None or self._closing:
+            self._timer.update(None)
+            return
+        self._engine.handle_deadline(now)
+        self._take_events()
+        self._schedule_flush()
+
+    def _give_up_waiting(self) -> None:
+        """Close a connection whose first bytes did not come."""
+        logger.debug("%s: waited long enough for input", self)
+        self._close_transport()
 
     # The end.
 
@@ -407,56 +376,31 @@ class Connection(asyncio.BufferedProtocol):
             if not data:
                 break
             self._transport.write(data)
-        if end.unread_input:
-            self._linger()
-        elif end.error_code != ErrorCode.NO_ERROR:
-            self._closing = True
-            cut_off(self._transport)
-        else:
+        if end.error_code == ErrorCode.NO_ERROR and not end.unread_input:
             self._close_transport()
+            return
+        closing = self._begin_closing(self._transport)
+        if end.unread_input:
+            if self._reading_paused:
+                self._transport.resume_reading()
+            closing.linger()
+            self._tell_server()
+        else:
+            cut_off(self._transport)
 
     def _close_transport(self) -> None:
         assert self._transport is not None
-        self._closing = True
-        self._transport.close()
-        self._left_to_write = self._transport.get_write_buffer_size()
-        self._deadline = self._loop.time() + CLOSE_TIME
-        self._update_timer()
+        self._begin_closing(self._transport).close()
         self._tell_server()
 
-    def _abort_unless_taken(self) -> None:
-        """Wait on for a peer that goes on taking what is left for it."""
-        assert self._transport is not None
-        left = self._transport.get_write_buffer_size()
-        if left < self._left_to_write:
-            self._left_to_write = left
-            self._deadline = self._loop.time() + CLOSE_TIME
-            self._update_timer()
-        else:
-            self._transport.abort()
-
-    def _linger(self) -> None:
-        assert self._transport is not None
-        self._closing = True
-        if self._reading_paused:
-            self._transport.resume_reading()
-        if self._transport.can_write_eof():
-            with suppress(OSError):  # reset by the peer, which we are about to hear
-                self._transport.write_eof()
-        self._deadline = self._loop.time() + LINGER_TIME
-        self._update_timer()
-        self._tell_server()
+    def _begin_closing(self, transport: asyncio.Transport) -> Closing:
+        self._closing = Closing(transport, self._timer, self._loop)
+        return self._closing
 
     def _tell_server(self) -> None:
         """Have the server look whether this connection is ``finished``."""
         if self._state.on_idle is not None:
             self._state.on_idle()
-
-    def _drop(self, size: int) -> None:
-        self._octets_dropped += size
-        transport = self._transport
-        if self._octets_dropped > LINGER_OCTETS and transport and not transport.is_closing():
-            self._close_transport()
 
     def __str__(self) -> str:
         return str(self._endpoints)

@@ -12,7 +12,8 @@ import pytest
 from applications import hello
 
 from h2asgi import tcp
-from h2asgi.connection import CLOSE_TIME, LEAVE_CHECK_INTERVAL
+from h2asgi.closing import CLOSE_TIME
+from h2asgi.connection import LEAVE_CHECK_INTERVAL
 
 PIPELINED = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" + bytes(100_000)
 

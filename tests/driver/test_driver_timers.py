@@ -5,8 +5,8 @@ from __future__ import annotations
 from applications import hello, silent
 from peers import HTTP2Peer
 
+from h2asgi.closing import CLOSE_TIME, LINGER_TIME
 from h2asgi.config import Timeouts
-from h2asgi.connection import CLOSE_TIME, LINGER_TIME
 
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
 TIMEOUTS = Timeouts(first_bytes=10, request_headers=30, keep_alive=75, http2_idle=300)

@@ -25,10 +25,11 @@ ARROWS = {
         *{"protocol.engines", "tls"},
     },
     "server": {
-        *{"banner", "config", "connection", "devcerts", "errors", "importer", "lifespan"},
+        *{"admission", "banner", "config", "connection", "devcerts", "errors", "importer"},
+        "lifespan",
         *{"listener", "logs", "options", "process", "protocol.engines", "sockets", "tls", "trace"},
     },
-    "listener": {"sockets", "tls_shared", "tls_transport"},
+    "listener": {"admission", "sockets", "tls_shared", "tls_transport"},
     "connection": {
         *{"closing", "errors", "exchanges", "limits", "protocol", "protocol.engines"},
         *{"protocol.http2", "tcp", "timer"},
@@ -62,6 +63,7 @@ ARROWS = {
     "config": set(),
     "errors": set(),
     "limits": set(),
+    "admission": set(),
     "tcp": set(),
     "timer": set(),
     "tls_shared": set(),

@@ -251,6 +251,23 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What clients may cost, so that no few of them can use up the server."""
+
+    connections: int | None = option(
+        None, "limit-connections", "Limits",
+        "Connections that the process may have open; more wait until others end. "
+        "[default: three quarters of its file descriptors, 10,000 at most]",
+        minimum=2,
+    )  # fmt: skip
+    connections_per_address: int | None = option(
+        None, "limit-connections-per-address", "Limits",
+        "The same for one IPv4 address or IPv6 /64; more are closed at once. [default: no limit]",
+        minimum=1,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
     """What is logged, and where."""
 
@@ -301,4 +318,5 @@ class Config:
     http2: HTTP2Config = field(default_factory=HTTP2Config)
     websocket: WebSocketConfig = field(default_factory=WebSocketConfig)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    limits: Limits = field(default_factory=Limits)
     log: LogConfig = field(default_factory=LogConfig)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -62,14 +63,25 @@ class ServerState(ApplicationState):
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One connection, from the end of its handshake to the loss of its transport."""
+    """One connection, from the end of its handshake to the loss of its transport.
 
-    def __init__(self, state: ServerState, *, tls: bool, server: tuple[str, int | None]) -> None:
+    ``lost`` is called at that loss.
+    """
+
+    def __init__(
+        self,
+        state: ServerState,
+        *,
+        tls: bool,
+        server: tuple[str, int | None],
+        lost: Callable[[], None],
+    ) -> None:
         self._state = state
         self._loop = state.loop
         # The transport's side.
         self._tls = tls
         self._server = server
+        self._lost = lost
         self._transport: asyncio.Transport | None = None
         self._writing_paused = False
         self._writes = 0  # since it was last looked
@@ -175,6 +187,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._engine is not None:
             self._engine.receive_eof(self._loop.time())  # what is unread leaves its budget
         self._state.connections.discard(self)
+        self._lost()
         self._tell_server()
 
     def pause_writing(self) -> None:

@@ -14,7 +14,9 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Any
 
+from .admission import Admission, Place
 from .sockets import ListeningSocket
 from .tls_shared import SharedByTransports
 from .tls_transport import TLSTransport
@@ -26,6 +28,17 @@ ACCEPTS_PER_TURN = 64
 
 EXHAUSTED_PAUSE = 1.0
 """Seconds without accepting once descriptors ran out; trying at once again would only spin."""
+
+MAX_HANDSHAKES = 1000
+"""TLS handshakes under way, and never more than half of all connections: some 50 KiB and two steps
+of calculation each, and whoever only begins them must not keep out those who go on."""
+
+HANDSHAKE_PATIENCE = 1.0
+"""Seconds after which a handshake gives way to a new connection when there are too many: several
+round trips across the world. Whoever stalls can thus hold up others for no longer."""
+
+WARNING_INTERVAL = 60.0
+"""Seconds between two warnings that the limit is reached: a peer decides how often it is."""
 
 NOTSENT_LOWAT = 128 * 1024
 """Bytes not yet sent above which the kernel takes no more.
@@ -45,15 +58,16 @@ _GONE = frozenset(
 """What accept(2) reports about the connection it took from the queue, not about the listener."""
 
 ServerAddress = tuple[str, int | None]
-Factory = Callable[[ServerAddress], asyncio.BufferedProtocol]
+Factory = Callable[[ServerAddress, Callable[[], None]], asyncio.BufferedProtocol]
 
 
 class Listener:
     """Accepts on several sockets, and owns them and the handshakes under way.
 
     ``factory`` makes the protocol of one connection, given the address it came
-    in by as in the ASGI scope's ``server``. It is called as soon as the
-    connection is accepted; ``connection_made`` follows the TLS handshake.
+    in by as in the ASGI scope's ``server``, and what it has to call once it is lost. It
+    is called as soon as the connection is accepted; ``connection_made`` follows the TLS
+    handshake. ``limit`` and ``per_address`` are those of ``Admission``.
     """
 
     def __init__(
@@ -63,20 +77,29 @@ class Listener:
         *,
         ssl_context: ssl.SSLContext | None,
         handshake_timeout: float,
+        limit: int,
+        per_address: int | None,
     ) -> None:
         self._sockets = sockets
         self._factory = factory
         self._ssl_context = ssl_context
         self._handshake_timeout = handshake_timeout
-        self._handshakes: set[asyncio.Task[None]] = set()
+        self._admission = Admission(limit, per_address, self._room_was_made)
+        self._max_handshakes = min(MAX_HANDSHAKES, max(1, limit // 2))
+        self._handshakes: dict[asyncio.Task[None], float] = {}  # oldest first, with their begin
         self._loop = asyncio.get_running_loop()
         self._shared = SharedByTransports(self._loop)
         self._resuming: asyncio.TimerHandle | None = None
         self._exhausted = False
+        self._awaiting_room = False
+        self._warned = -WARNING_INTERVAL
 
     def start(self) -> None:
-        """Begin to accept."""
-        self._resuming = None
+        """Begin to accept, or go on."""
+        self._awaiting_room = False
+        if self._resuming is not None:
+            self._resuming.cancel()
+            self._resuming = None
         for listening in self._sockets:
             self._loop.add_reader(listening.sock, self._accept, listening.sock)
 
@@ -107,8 +130,10 @@ class Listener:
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(ACCEPTS_PER_TURN):
+            if not self._has_room():
+                return
             try:
-                sock, _peer = listening.accept()
+                sock, peer = listening.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -118,9 +143,52 @@ class Listener:
                 self._rest(error)
                 return
             self._exhausted = False
-            task = self._loop.create_task(self._connect(sock))
-            self._handshakes.add(task)
-            task.add_done_callback(self._handshakes.discard)
+            self._admit(sock, peer)
+
+    def _admit(self, sock: socket.socket, peer: Any) -> None:
+        place = self._admission.enter(peer[0] if isinstance(peer, tuple) else None)
+        if place is None:
+            logger.debug("%s has as many connections as one address may have", peer[0])
+            sock.close()
+            return
+        task = self._loop.create_task(self._connect(sock, place))
+        self._handshakes[task] = self._loop.time()
+        task.add_done_callback(self._handshake_over)
+
+    def _handshake_over(self, task: asyncio.Task[None]) -> None:
+        del self._handshakes[task]
+        self._room_was_made()
+
+    def _has_room(self) -> bool:
+        """Look whether one more connection may come; if not, pause until it may."""
+        if self._admission.full:
+            self._warn_of_limit()
+        elif len(self._handshakes) < self._max_handshakes:
+            return True
+        else:
+            oldest, began = next(iter(self._handshakes.items()))
+            patience = began + HANDSHAKE_PATIENCE - self._loop.time()
+            if patience <= 0:
+                logger.debug("a handshake gives way to a new connection")
+                oldest.cancel()
+            # One that was cancelled is over within a turn or two.
+            self._resume_after(max(0.0, patience))
+        self._awaiting_room = True
+        self._pause()
+        return False
+
+    def _room_was_made(self) -> None:
+        if self._awaiting_room:
+            self.start()
+
+    def _warn_of_limit(self) -> None:
+        now = self._loop.time()
+        if now - self._warned >= WARNING_INTERVAL:
+            self._warned = now
+            logger.warning(
+                "there are %d connections (--limit-connections): new ones wait until others end",
+                self._admission.limit,
+            )
 
     def _rest(self, error: OSError) -> None:
         """Leave new connections in the kernel's queue for a while."""
@@ -132,25 +200,35 @@ class Listener:
                 EXHAUSTED_PAUSE,
             )
         self._pause()
-        self._resuming = self._loop.call_later(EXHAUSTED_PAUSE, self.start)
+        self._resume_after(EXHAUSTED_PAUSE)
 
-    async def _connect(self, sock: socket.socket) -> None:
+    def _resume_after(self, seconds: float) -> None:
+        if self._resuming is not None:
+            self._resuming.cancel()  # of another socket, in the same turn of the loop
+        self._resuming = self._loop.call_later(seconds, self.start)
+
+    async def _connect(self, sock: socket.socket, place: Place) -> None:
+        connected = False
         try:
-            protocol = self._protocol_of(sock)
+            protocol = self._protocol_of(sock, place)
             if self._ssl_context is None:
                 await self._loop.connect_accepted_socket(lambda: protocol, sock)
             else:
                 await self._connect_tls(protocol, sock, self._ssl_context)
+            connected = True
         except OSError as error:
             # Plain HTTP on the TLS port, a time-out, a reset, no common version:
             # a peer's affair, and ssl.SSLError is an OSError.
             logger.debug("a connection failed before its first byte: %s", error)
         except Exception:
             logger.exception("a connection could not be set up")
+        finally:
+            if not connected:
+                place.leave()
 
-    def _protocol_of(self, sock: socket.socket) -> asyncio.BufferedProtocol:
+    def _protocol_of(self, sock: socket.socket, place: Place) -> asyncio.BufferedProtocol:
         try:
-            return self._factory(_set_options(sock))
+            return self._factory(_set_options(sock), place.leave)
         except BaseException:
             sock.close()  # no transport will
             raise

@@ -23,7 +23,10 @@ from .errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "H2ASGI_"
 
-TOPICS = ("Application", "Listening", "TLS", "Protocols", "WebSockets", "Timeouts", "Logging")
+TOPICS = (
+    *("Application", "Listening", "TLS", "Protocols", "WebSockets", "Timeouts", "Limits"),
+    "Logging",
+)
 """The order in which ``--help`` and ``--print-config`` show the options."""
 
 NOT_OPTIONS = frozenset((ENVIRONMENT_PREFIX + "CONFIG", ENVIRONMENT_PREFIX + "DATA_DIR"))

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from . import banner, logs, process, sockets
+from .admission import default_limit
 from .config import Config, TLSConfig
 from .connection import Connection, ServerState
 from .errors import ApplicationError, ConfigurationError
@@ -145,13 +146,16 @@ class Server:
             self._connection,
             ssl_context=self._ssl_context,
             handshake_timeout=config.timeouts.tls_handshake,
+            limit=config.limits.connections or default_limit(),
+            per_address=config.limits.connections_per_address,
         )
         self._default_fields.start(loop)
         self._listener.start()
         self._announce(loop)
 
-    def _connection(self, server: ServerAddress) -> Connection:
-        return Connection(self._state, tls=self._ssl_context is not None, server=server)
+    def _connection(self, server: ServerAddress, lost: Callable[[], None]) -> Connection:
+        tls = self._ssl_context is not None
+        return Connection(self._state, tls=tls, server=server, lost=lost)
 
     def _announce(self, loop: asyncio.AbstractEventLoop) -> None:
         name = process.loop_name(loop)

@@ -118,15 +118,22 @@ class TLSTransport(asyncio.Transport):
         """
         try:
             async with asyncio.timeout(timeout):
-                while not self._handshake_done():
-                    if self._outgoing.pending:
-                        await self._loop.sock_sendall(self._sock, self._outgoing.read())
-                    data = await self._loop.sock_recv(self._sock, HANDSHAKE_READ_SIZE)
-                    if not data:
-                        raise ConnectionResetError("the client left during the handshake")
-                    self._incoming.write(data)
+                await self._shake_hands()
         except TimeoutError:
             raise TimeoutError(f"the handshake took longer than {timeout:g} s") from None
+
+    async def _shake_hands(self) -> None:
+        while True:
+            data = await self._loop.sock_recv(self._sock, HANDSHAKE_READ_SIZE)
+            if not data:
+                raise ConnectionResetError("the client left during the handshake")
+            self._incoming.write(data)
+            async with self._shared.handshake_step:
+                if self._handshake_done():
+                    return
+                await asyncio.sleep(0)
+            if self._outgoing.pending:
+                await self._loop.sock_sendall(self._sock, self._outgoing.read())
 
     def _handshake_done(self) -> bool:
         try:

@@ -54,7 +54,9 @@ class Driver:
         return self._accept(HTTP2Peer, "h2").start(**settings)
 
     def _accept(self, kind: Any, alpn: Any, peername: Any = ("192.0.2.1", 5000)) -> Any:
-        connection = Connection(self.state, tls=alpn is not False, server=("192.0.2.9", 443))
+        connection = Connection(
+            self.state, tls=alpn is not False, server=("192.0.2.9", 443), lost=lambda: None
+        )
         transport = FakeTransport(self.loop, connection, peername, alpn)
         connection.connection_made(transport)
         peer = kind(self.loop, connection, transport)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,10 +47,13 @@ class FakeServerState:
 
 
 class FakeConnection(asyncio.BufferedProtocol):
-    def __init__(self, state: Any, *, tls: bool, server: tuple[str, int | None]) -> None:
+    def __init__(
+        self, state: Any, *, tls: bool, server: tuple[str, int | None], lost: Callable[[], None]
+    ) -> None:
         self.state = state
         self.tls = tls
         self.server = server
+        self.lost = lost
         self.finished = False
         self.buffer = bytearray(1024)
 
@@ -66,6 +70,7 @@ class FakeConnection(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.state.connections.discard(self)
+        self.lost()
         if self.state.on_idle:
             self.state.on_idle()
 

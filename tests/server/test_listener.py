@@ -40,8 +40,9 @@ def client_context(authority) -> ssl.SSLContext:
 class Greeter(asyncio.BufferedProtocol):
     """Says where the connection came in, and keeps it."""
 
-    def __init__(self, server: tuple[str, int | None]) -> None:
+    def __init__(self, server: tuple[str, int | None], on_lost: Callable[[], None]) -> None:
         self.server = server
+        self.on_lost = on_lost
         self.lost = asyncio.Event()
         self.transport: Any = None
 
@@ -53,6 +54,7 @@ class Greeter(asyncio.BufferedProtocol):
         return bytearray(1024)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.on_lost()
         self.lost.set()
 
 
@@ -65,16 +67,23 @@ class Served:
         *,
         handshake_timeout: float = 10,
         sockets: list[ListeningSocket] | None = None,
+        limit: int = 1000,
+        per_address: int | None = None,
     ) -> None:
         self.sockets = sockets or listen([TCPAddress(("127.0.0.1",), 0)], 100)
         self.address = self.sockets[0].address
         self.made: list[Greeter] = []
         self.listener = Listener(
-            self.sockets, self._make, ssl_context=context, handshake_timeout=handshake_timeout
+            self.sockets,
+            self._make,
+            ssl_context=context,
+            handshake_timeout=handshake_timeout,
+            limit=limit,
+            per_address=per_address,
         )
 
-    def _make(self, server: tuple[str, int | None]) -> Greeter:
-        self.made.append(Greeter(server))
+    def _make(self, server: tuple[str, int | None], lost: Callable[[], None]) -> Greeter:
+        self.made.append(Greeter(server, lost))
         return self.made[-1]
 
     async def __aenter__(self) -> Served:
@@ -370,7 +379,7 @@ def test_a_connection_that_was_gone_before_accept_does_not_stop_the_next(run, ca
 def test_a_factory_that_fails_is_an_error_of_ours_and_costs_one_connection(run, caplog):
     async def main() -> None:
         async with Served() as served:
-            make, served.listener._factory = served.listener._factory, lambda server: 1 / 0
+            make, served.listener._factory = served.listener._factory, lambda *_: 1 / 0
             reader, writer = await asyncio.open_connection(*served.address)
             assert await reader.read() == b""
             writer.close()

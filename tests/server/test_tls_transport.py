@@ -136,7 +136,14 @@ async def openssl_client(contexts: Contexts, lines: list[bytes], *options: str) 
         pytest.skip("openssl is missing")
     protocol = Recorder()
     sockets = listen([TCPAddress(("127.0.0.1",), 0)], 10)
-    listener = Listener(sockets, lambda _: protocol, ssl_context=contexts[0], handshake_timeout=10)
+    listener = Listener(
+        sockets,
+        lambda *_: protocol,
+        ssl_context=contexts[0],
+        handshake_timeout=10,
+        limit=10,
+        per_address=None,
+    )
     listener.start()
     client = await asyncio.create_subprocess_exec(
         *("openssl", "s_client", "-connect", f"127.0.0.1:{sockets[0].address[1]}", *options),

@@ -71,10 +71,22 @@ def test_the_reference_has_the_options_that_are_the_command_line_s_alone() -> No
 def test_every_option_that_a_document_names_exists() -> None:
     known = {name for p in cli.command.params for name in (*p.opts, *p.secondary_opts)}
     known.add("--help")
-    for document in (ROOT / "README.md", ROOT / "docs" / "server-behavior.md"):
+    names = ("README.md", "docs/server-behavior.md", "docs/security.md")
+    for document in [ROOT / name for name in names]:
         text = document.read_text("utf-8")
         named = set(re.findall(r"`(--[a-z0-9-]+)", text))
         assert named <= known, document.name
+
+
+def test_every_attack_in_the_document_has_a_test_that_exists() -> None:
+    text = (ROOT / "docs" / "security.md").read_text("utf-8")
+    rows = [line for line in text.splitlines() if re.match(r"\|(?! Attack |-)", line)]
+    sources = [path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    for row in rows:
+        tests = re.findall(r"`(test_\w+)`", row.rpartition(" | ")[2])
+        assert tests, row
+        for test in tests:
+            assert any(f"def {test}(" in source for source in sources), test
 
 
 def test_the_reference_shows_every_exception_that_is_public() -> None:

@@ -14,6 +14,8 @@ from attacked_server import HANG, ask, connect, hello, leave, serving, until, vi
 
 from h2asgi import listener, process
 from h2asgi.config import Limits, Timeouts
+from h2asgi.tls_shared import HANDSHAKES_PER_TURN
+from h2asgi.tls_transport import TLSTransport
 
 OK = b"HTTP/1.1 200 OK"
 
@@ -116,6 +118,36 @@ def test_handshakes_that_are_young_do_not_give_way(run, certificate, monkeypatch
             context = certificate.client()
             answers = await asyncio.gather(*(visit(server, context) for _ in range(40)))
             assert answers == [OK] * 40
+
+    run(main())
+
+
+def test_a_turn_calculates_few_steps_of_handshakes(run, certificate, monkeypatch):
+    """So a burst of handshakes does not hold up who is there."""
+    steps: list[int] = []
+
+    class Counted(TLSTransport):
+        __slots__ = ()
+
+        def _handshake_done(self) -> bool:
+            if not any(steps[-1:]):
+                asyncio.get_running_loop().call_soon(lambda: steps.append(0))
+            steps[-1] += 1
+            return super()._handshake_done()
+
+    monkeypatch.setattr(listener, "TLSTransport", Counted)
+
+    async def main() -> None:
+        async with serving(certfile=certificate.certfile) as server:
+            hello = client_hello(certificate.client())
+            clients = [await connect(server) for _ in range(40)]
+            await until(lambda: len(server._listener._handshakes) == 40)
+            steps.append(0)
+            for _, writer in clients:
+                writer.write(hello)
+            await until(lambda: sum(steps) == 40)
+            assert max(steps) <= HANDSHAKES_PER_TURN
+            leave(*clients)
 
     run(main())
 

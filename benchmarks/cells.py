@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from . import load
-from .echoes import Echoes
 from .connections import Handshakes, idle_connections
+from .echoes import Echoes
 from .load import Exchange, Load
 from .processes import KIB, MIB, Process
 from .servers import H1, H1_TLS, H2, H2C, PROTOCOLS

@@ -191,7 +191,9 @@ def _nginx(launch: Launch) -> list[str]:
 SERVERS = {
     server.name: server
     for server in (
-        Server("h2asgi", "h2asgi", _h2asgi_fast, extras=("uvloop", "ngh2", "httptools", "websockets")),
+        Server(
+            "h2asgi", "h2asgi", _h2asgi_fast, extras=("uvloop", "ngh2", "httptools", "websockets")
+        ),
         Server("h2asgi pure", "h2asgi", _h2asgi_pure),
         Server("granian", "granian", _granian, extras=("uvloop",)),
         Server("h2corn", "h2corn", _h2corn, extras=("uvloop",)),

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from types import coroutine
 from typing import Any, Final
 
-from .asgi.http import DefaultFields, HTTPCycle
+from .asgi.http import HTTPCycle
+from .asgi.response import DefaultFields, Response
 from .asgi.scope import Application, Request, connection_scope, http_scope, websocket_scope
 from .config import Config
 from .errors import ClientDisconnected, ErrorCode
@@ -299,15 +300,15 @@ class Exchanges:
         self._fail_writers(stream_id)
         self._schedule_flush()
 
-    def request_finished(self, cycle: HTTPCycle) -> None:
+    def request_finished(self, response: Response) -> None:
         """See ``asgi.http.Sink``."""
-        stream_id = cycle.stream_id
+        stream_id = response.stream_id
         if self._cycles.pop(stream_id, None) is None and stream_id in self._websockets:
             self._handshake_answered(stream_id)
         trace = self._state.trace
         if trace is not None:
-            duration = self._loop.time() - cycle.began
-            self._record(trace, cycle.request, cycle.status, cycle.body_size, duration)
+            duration = self._loop.time() - response.began
+            self._record(trace, response.request, response.status, response.body_size, duration)
 
     def application_ended(self, cycle: HTTPCycle) -> None:
         """See ``asgi.http.Sink``. A callback of the task would cost a turn of the loop."""

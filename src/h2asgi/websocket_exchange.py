@@ -22,7 +22,8 @@ from collections.abc import Awaitable
 from enum import IntEnum
 from typing import Protocol
 
-from .asgi.http import DefaultFields, HTTPCycle
+from .asgi.http import HTTPCycle
+from .asgi.response import DefaultFields
 from .asgi.websocket import WebSocketCycle
 from .config import WebSocketConfig
 from .errors import ErrorCode

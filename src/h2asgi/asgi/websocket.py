@@ -25,7 +25,8 @@ from typing import Any, Final, Protocol
 
 from ..errors import ClientDisconnected, IllegalMessage
 from .fields import Fields, octets, response_fields
-from .http import DefaultFields, HTTPCycle
+from .http import HTTPCycle
+from .response import DefaultFields
 from .scope import Application, Message, Receive, Scope, Send
 from .wakeup import Wakeup
 

@@ -1,0 +1,242 @@
+"""The response of one request: what the application sends, checked and handed on.
+
+A response goes through these states:
+
+    AWAITING_START -> START_HELD -> BODY [-> TRAILERS] -> OVER
+                                                          ^ reset, from any state before it
+
+A message that is refused changes nothing, unless part of the response is
+already on its way: then the stream is reset, since the client could not tell a
+broken response from a whole one otherwise.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Awaitable, Mapping
+from typing import Any, Final, Protocol
+
+from ..errors import ClientDisconnected, ErrorCode, IllegalMessage
+from .fields import Fields, octets, response_fields
+from .scope import Request
+
+# Plain integers: they are compared several times for every message.
+AWAITING_START: Final = 0
+START_HELD: Final = 1  # ASGI: the head waits for the first body message
+BODY: Final = 2
+OVER: Final = 3  # complete, or reset by this side
+
+
+class ResponseSink(Protocol):
+    """Where a response goes: the connection. All calls name the stream."""
+
+    def send_informational(self, stream_id: int, status: int, headers: Fields) -> None:
+        """Send a 1xx response (RFC 9110 section 15.2)."""
+
+    def send_headers(
+        self, stream_id: int, status: int, headers: Fields, end_stream: bool, /
+    ) -> None:
+        """Queue the head of the final response; the fields have been checked.
+
+        ``send_data`` or ``flush`` follows before anything else happens.
+        """
+
+    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> Awaitable[None]:
+        """Queue body octets; what it gives sees them into the transport or a full window.
+
+        It is awaited at once. Queueing does not wait, so that a cancelled call
+        loses nothing. Raises ``ClientDisconnected`` when the stream is gone.
+        """
+
+    def flush(self) -> Awaitable[None]:
+        """See what is queued into the transport; awaited at once."""
+
+    def reset_stream(self, stream_id: int, error_code: int) -> None:
+        """Abandon the stream."""
+
+    def request_finished(self, response: Response) -> None:
+        """Take note, once for each response, that it ended or will never end."""
+
+
+class DefaultFields(Protocol):
+    """Fields that the server adds to every response; ``date`` makes them change."""
+
+    fields: Fields
+
+
+class Response:
+    """The sending half of an exchange, which ``asgi.http.HTTPCycle`` makes whole.
+
+    ``status`` (0 when no response was begun) and ``body_size`` (octets handed
+    to the sink) are what the access log wants. ``began``, when the request came,
+    is the connection's to set.
+    """
+
+    __slots__ = (
+        "_content_left",
+        "_default_fields",
+        "_disconnected",
+        "_finished",
+        "_held_fields",
+        "_held_status",
+        "_no_content",
+        "_sink",
+        "_state",
+        "began",
+        "body_size",
+        "request",
+        "status",
+        "stream_id",
+    )
+
+    _sink: ResponseSink
+
+    def __init__(self, sink: ResponseSink, request: Request, default_fields: DefaultFields) -> None:
+        self._sink = sink
+        self.request = request
+        self.stream_id = request.stream_id
+        self._default_fields = default_fields
+        self.began = 0.0
+
+        # What is held comes with START_HELD, and is not looked at before.
+        self._state: int = AWAITING_START
+        self._held_status: int
+        self._held_fields: Fields
+        self._content_left: int | None
+        self._no_content: bool
+
+        self._disconnected = False
+        self._finished = False
+        self.status = 0
+        self.body_size = 0
+
+    @property
+    def answered(self) -> bool:
+        """Whether the client has its whole response, whatever the application has yet to send."""
+        return self._state == OVER or (self._state == BODY and self._no_content)
+
+    def _close_request(self) -> None:
+        """Take note that nobody is to read on in the request."""
+        raise NotImplementedError
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        """Take ``http.response.start`` or ``http.response.body``.
+
+        Raises ``IllegalMessage`` for what ASGI forbids at this point, and
+        ``ClientDisconnected`` when the client is gone.
+        """
+        try:
+            kind = message["type"]
+        except (KeyError, TypeError):
+            raise IllegalMessage(f"not a message with a type: {reprlib.repr(message)}") from None
+        if self._state == OVER:
+            raise IllegalMessage(f"{kind!r} after the response was over")
+        if self._disconnected:
+            raise ClientDisconnected("the client is gone")
+        if kind == "http.response.start":
+            self._hold_start(message)
+        elif kind == "http.response.body":
+            sent = self._send_body(message)
+            if self._state != OVER:
+                await sent
+                return
+            try:
+                await sent
+            finally:
+                self._finish()
+        else:
+            raise self._illegal(f"unknown message type: {reprlib.repr(kind)}")
+
+    def _hold_start(self, message: Mapping[str, Any]) -> None:
+        if self._state != AWAITING_START:
+            raise self._illegal("'http.response.start' for the second time")
+        status = message.get("status")
+        # Three digits, and not an interim response (RFC 9110 section 15).
+        if not isinstance(status, int) or not 200 <= status <= 999:
+            raise IllegalMessage(
+                f"status must be an integer from 200 to 999, not {reprlib.repr(status)}"
+            )
+        fields, content_length = response_fields(
+            message.get("headers", ()), self._default_fields.fields, self.request.http_version
+        )
+        # RFC 9110 section 6.4.1: these never have content, whatever the fields say.
+        self._no_content = self.request.method == "HEAD" or status == 204 or status == 304
+        self._content_left = None if self._no_content else content_length
+        if status == 204 and content_length is not None:
+            # RFC 9110 section 8.6.
+            fields = [field for field in fields if field[0] != b"content-length"]
+        self._held_status = status if type(status) is int else int(status)
+        self._held_fields = fields
+        self._state = START_HELD
+
+    def _send_body(self, message: Mapping[str, Any]) -> Awaitable[None]:
+        """Queue a piece of the body, the head before the first; give what sees it out."""
+        if self._state == AWAITING_START:
+            raise IllegalMessage("'http.response.body' before 'http.response.start'")
+        data = message.get("body", b"")
+        if type(data) is not bytes:
+            data = self._body_octets(data)
+        last = not message.get("more_body", False)
+        no_content = self._no_content
+        if no_content:
+            data = b""
+        size = len(data)
+        left = self._content_left
+        if left is not None:
+            # RFC 9110 section 8.6.
+            left -= size
+            if left < 0 or (last and left):
+                raise self._wrong_length(left)
+            self._content_left = left
+        stream_ended = no_content
+        if self._state == START_HELD:
+            if last and not no_content:
+                stream_ended = not size
+                if left is None:
+                    self._held_fields.append((b"content-length", b"%d" % size))
+            self._state = BODY
+            self.status = self._held_status
+            self._sink.send_headers(
+                self.stream_id, self._held_status, self._held_fields, stream_ended
+            )
+        if last:
+            self._state = OVER
+        if last or no_content:
+            # The client has its response, so receive() has nothing left to wait for.
+            self._close_request()
+        self.body_size += size
+        if stream_ended or not (size or last):
+            return self._sink.flush()
+        return self._sink.send_data(self.stream_id, data, last)
+
+    def _wrong_length(self, left: int) -> IllegalMessage:
+        if left < 0:
+            return self._illegal(f"body longer than its content-length, by {-left} octets")
+        return self._illegal(f"body shorter than its content-length, by {left} octets")
+
+    def _body_octets(self, data: Any) -> bytes:
+        try:
+            return octets("a body", data)
+        except IllegalMessage as error:
+            raise self._illegal(str(error)) from None
+
+    def _illegal(self, reason: str) -> IllegalMessage:
+        """Give the error for a refused message, having reset a stream that is under way."""
+        if self._state == BODY:
+            self._abandon()
+        return IllegalMessage(reason)
+
+    def _abandon(self) -> None:
+        """Reset the stream, unless its response is over or its client gone."""
+        if self.answered or self._disconnected:
+            self._finish()
+            return
+        self._state = OVER
+        self._close_request()
+        self._sink.reset_stream(self.stream_id, ErrorCode.INTERNAL_ERROR)
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self._finished:
+            self._finished = True
+            self._sink.request_finished(self)

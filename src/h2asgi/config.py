@@ -24,6 +24,10 @@ MAX_FRAME_SIZE = 2**24 - 1
 """RFC 9113 section 6.5.2 bounds SETTINGS_MAX_FRAME_SIZE."""
 
 
+MAX_HEADER_FIELDS = 256
+"""Of one request: more than twice what any other server allows that counts them strictly."""
+
+
 def option(
     default: Any,
     name: str,
@@ -264,6 +268,29 @@ class Limits:
         None, "limit-connections-per-address", "Limits",
         "The same for one IPv4 address or IPv6 /64; more are closed at once. [default: no limit]",
         minimum=1,
+    )  # fmt: skip
+    max_header_fields: int = option(
+        MAX_HEADER_FIELDS, "max-header-fields", "Limits",
+        "Header fields of one HTTP/2 request, all its cookies counted as one; more is answered "
+        "with 431.", minimum=16,
+    )  # fmt: skip
+    http2_reset_burst: int = option(
+        1000, "http2-reset-burst", "Limits",
+        "Requests of one HTTP/2 connection that may come to nothing at once: reset by the client, "
+        "refused or rejected.", minimum=1,
+    )  # fmt: skip
+    http2_reset_rate: int = option(
+        100, "http2-reset-rate", "Limits",
+        "How many more of them each second; past both the connection ends.", minimum=0,
+    )  # fmt: skip
+    http2_control_burst: int = option(
+        10_000, "http2-control-burst", "Limits",
+        "HTTP/2 frames without content that one client may send at once, beyond two for each "
+        "frame that it is sent.", minimum=100,
+    )  # fmt: skip
+    http2_control_rate: int = option(
+        1000, "http2-control-rate", "Limits",
+        "How many more of them each second; past both the connection ends.", minimum=1,
     )  # fmt: skip
 
 

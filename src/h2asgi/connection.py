@@ -281,7 +281,16 @@ class Connection(asyncio.BufferedProtocol):
         engine = http2_engine(config.http2)
         budget = self._state.unread_bodies
         now, websocket = self._loop.time(), config.websocket.enabled
-        self._start(engine(config.http2, config.timeouts, now, budget, websocket=websocket))
+        self._start(
+            engine(
+                config.http2,
+                config.timeouts,
+                now,
+                budget,
+                websocket=websocket,
+                limits=config.limits,
+            )
+        )
 
     def _take_events(self) -> None:
         assert self._engine is not None

@@ -1,4 +1,4 @@
-"""Budgets: what many connections may hold together."""
+"""Budgets: what many connections may hold together, and what one peer may do in a time."""
 
 from __future__ import annotations
 
@@ -23,3 +23,29 @@ class Budget:
     def exhausted(self) -> bool:
         """Whether as much as ``limit`` is used, or more."""
         return self.used >= self.limit
+
+
+class RateBudget:
+    """How often something may happen: ``burst`` times at once, ``per_second`` in the long run.
+
+    A bucket of tokens that is filled up when somebody asks. Time is an argument,
+    in seconds on any clock; one that stands still or runs backwards fills nothing.
+    """
+
+    __slots__ = ("_burst", "_filled_at", "_left", "_per_second")
+
+    def __init__(self, burst: float, per_second: float) -> None:
+        self._burst = self._left = burst
+        self._per_second = per_second
+        self._filled_at = 0.0
+
+    def consume(self, now: float, amount: float = 1) -> bool:
+        """Take ``amount`` of what is left; False, and nothing is taken, when there is less."""
+        elapsed = now - self._filled_at
+        if elapsed > 0:
+            self._left = min(self._burst, self._left + elapsed * self._per_second)
+            self._filled_at = now
+        if amount > self._left:
+            return False
+        self._left -= amount
+        return True

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from hpack import Decoder, Encoder
 
-from h2asgi.config import Timeouts
+from h2asgi.config import Limits, Timeouts
 from h2asgi.errors import ErrorCode
 from h2asgi.limits import Budget
 from h2asgi.protocol.engine import Engine
@@ -64,6 +64,7 @@ class EngineFactory(Protocol):
         unread_bodies: Budget | None = None,
         *,
         websocket: bool = False,
+        limits: Limits | None = None,
         **config: Any,
     ) -> Engine: ...
 
@@ -339,6 +340,10 @@ class Peer:
         assert isinstance(end, ConnectionTerminated)
         assert error_code in (None, end.error_code)
         assert end.unread_input
+        self.assert_ended_silently()
+
+    def assert_ended_silently(self) -> None:
+        """Nothing is read or written any more."""
         assert self.exchange(ping(), self.headers(97)) == []
         assert self.events() == []
         assert self.engine.next_deadline() is None

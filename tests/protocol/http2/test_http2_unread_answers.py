@@ -11,11 +11,18 @@ from collections.abc import Callable
 import pytest
 from http2_peer import Headers, Peer, rst_stream
 
+from h2asgi.config import Limits
 from h2asgi.errors import ErrorCode
 from h2asgi.protocol.events import ConnectionTerminated
 
 BOUND = 1000
 OFTEN = 2 * BOUND
+
+
+@pytest.fixture
+def peer(connect: Callable[..., Peer]) -> Peer:
+    """One whose resets as such are not limited."""
+    return connect(limits=Limits(http2_reset_burst=10 * OFTEN))
 
 
 def _reset_by_the_client(peer: Peer, stream_id: int) -> None:

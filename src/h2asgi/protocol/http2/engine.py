@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ...config import HTTP2Config, Timeouts
+from ...config import HTTP2Config, Limits, Timeouts
 from ...errors import ErrorCode, PeerConnectionError
 from ...limits import UNREAD_BODIES, Budget
 from ..events import ConnectionTerminated, Event, Headers, SendQueueDrained
 from . import frames
 from .codec import Codec
 from .goaway import Goaway
+from .peer_budgets import PeerBudgets
 from .peer_settings import (
     ENABLE_CONNECT_PROTOCOL,
     INITIAL_WINDOW_SIZE,
@@ -50,21 +51,27 @@ class HTTP2Engine:
         unread_bodies: Budget | None = None,
         *,
         websocket: bool = False,
+        limits: Limits | None = None,
     ) -> None:
         self._config = config
         self._timeouts = timeouts
         self._codec = self.codec_type(config.max_header_list_size)
         self._streams = StreamTable()
-        self._sender = Sender(ResponseSections(self._codec), self._streams)
+        limits = limits or Limits()
+        self._budgets = PeerBudgets(limits)
+        self._sender = Sender(ResponseSections(self._codec), self._streams, self._budgets)
         self._goaway = Goaway(self._sender, self._streams)
         self._send_settings(websocket)
         self._receiver = Receiver(
             config,
-            RequestSections(self._codec, config.max_header_list_size, websocket),
+            RequestSections(
+                self._codec, config.max_header_list_size, websocket, limits.max_header_fields
+            ),
             self.stream_type,
             self._streams,
             self._sender,
             self._goaway,
+            self._budgets,
             unread_bodies or Budget(UNREAD_BODIES),
         )
         self._now = now
@@ -166,6 +173,15 @@ class HTTP2Engine:
         if stream is not None:
             self._sender.write(frames.rst_stream(stream_id, error_code))
             self._receiver.close(stream, by_us=True)
+            if error_code == ErrorCode.REFUSED_STREAM:
+                self._count_refusal()
+
+    def _count_refusal(self) -> None:
+        """Whoever refuses it, a request that comes to nothing is the client's to pay for."""
+        try:
+            self._budgets.lose_request(self._now)
+        except PeerConnectionError as error:
+            self.terminate(error.error_code, error.reason)
 
     def ping(self, payload: bytes) -> None:
         """See ``Engine``."""

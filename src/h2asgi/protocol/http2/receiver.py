@@ -22,6 +22,7 @@ from . import frames
 from .field_block import FieldBlock, check_dependency
 from .frames import Flag, Frame, FrameReader, FrameType
 from .goaway import MAX_STREAM_ID, SHUTDOWN_PING, Goaway
+from .peer_budgets import PeerBudgets
 from .peer_settings import DEFAULT_WINDOW
 from .receive_window import ConnectionWindow, ReceiveWindow
 from .sections import RequestSections
@@ -46,7 +47,8 @@ class Receiver:
         streams: StreamTable,
         sender: Sender,
         goaway: Goaway,
-        budget: Budget,
+        budgets: PeerBudgets,
+        unread_bodies: Budget,
     ) -> None:
         self._config = config
         self._sections = sections
@@ -54,11 +56,12 @@ class Receiver:
         self._streams = streams
         self._sender = sender
         self._goaway = goaway
+        self._budgets = budgets
         self._now = 0.0
         self._reader = FrameReader(config.max_frame_size)
         self._block = FieldBlock(config.max_header_list_size)
-        self._growth = WindowGrowth(config, budget)
-        self._window = ConnectionWindow(self._growth, config.max_connection_window, budget)
+        self._growth = WindowGrowth(config, unread_bodies)
+        self._window = ConnectionWindow(self._growth, config.max_connection_window, unread_bodies)
         self.settings_received = False
         self.events: list[Event] = []
         # SETTINGS do not raise the connection window (RFC 9113 section 6.9.2).
@@ -85,6 +88,8 @@ class Receiver:
         if not self.settings_received and kind != FrameType.SETTINGS:
             # Section 3.4.
             raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "first frame is not SETTINGS")
+        if kind > FrameType.HEADERS:
+            self._budgets.take_control_frame(now)
         if kind < len(_RECEIVE):  # section 5.5: frames of unknown types are ignored
             _RECEIVE[kind](self, flags, stream_id, payload)
 
@@ -98,7 +103,7 @@ class Receiver:
             self._window.acknowledge(size)
             self._give_connection_credit()
             if stream is None:
-                self._streams.check_late_frame(stream_id)
+                self._receive_late_frame(stream_id)
             else:
                 # Section 5.1, "half-closed (remote)".
                 self._fail(stream, ErrorCode.STREAM_CLOSED, "DATA after END_STREAM")
@@ -127,8 +132,15 @@ class Receiver:
         stream.receive_data(end_stream)
         if payload:
             self.events.append(DataReceived(stream.stream_id, bytes(payload)))
+        elif not end_stream:
+            self._budgets.take_control_frame(self._now)
         if end_stream:
             self.events.append(RequestEnded(stream.stream_id))
+
+    def _receive_late_frame(self, stream_id: int) -> None:
+        """DATA or HEADERS on a stream that is not open."""
+        self._streams.check_late_frame(stream_id)
+        self._budgets.take_control_frame(self._now)
 
     def _receive_headers_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
         if flags & ~Flag.END_STREAM == Flag.END_HEADERS:  # the whole block and nothing else, mostly
@@ -153,7 +165,7 @@ class Receiver:
                 return
             head = self._sections.request(block, end_stream)
             if stream_id <= streams.highest:
-                streams.check_late_frame(stream_id)
+                self._receive_late_frame(stream_id)
                 return
             streams.take_id(stream_id)
             self._receive_request(stream_id, head, end_stream)
@@ -163,6 +175,7 @@ class Receiver:
                 return
             streams.refuse(stream_id)
             self._sender.answer(frames.rst_stream(stream_id, error.error_code))
+            self._budgets.lose_request(self._now)
 
     def _receive_request(
         self, stream_id: int, head: RequestHead | RequestError, end_stream: bool
@@ -209,6 +222,7 @@ class Receiver:
         end_stream: bool,
     ) -> None:
         """Have the driver answer what never becomes a request."""
+        self._budgets.lose_request(self._now)
         self._open(stream_id, end_stream)
         self.events.append(
             RequestRejected(stream_id, HTTP_VERSION, head.method, head.target, status, reason)
@@ -261,6 +275,7 @@ class Receiver:
         self.close(stream, by_us=False)
         error_code = int.from_bytes(payload, "big")
         self.report_reset(stream, error_code, "reset by the peer", remote=True)
+        self._budgets.lose_request(self._now)
 
     def _receive_settings_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
         if (flags & Flag.ACK and payload) or len(payload) % 6:
@@ -269,6 +284,9 @@ class Receiver:
         if flags & Flag.ACK:
             return
         self.settings_received = True
+        # Every entry is looked at, and every open stream.
+        work = len(payload) // 6 + len(self._streams.open)
+        self._budgets.take_control_frame(self._now, work)
         self._sender.apply_settings(payload)
 
     def _receive_push_promise_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
@@ -335,6 +353,7 @@ class Receiver:
         self.close(stream, by_us=True)
         self.report_reset(stream, error_code, reason, remote=False)
         self._sender.answer(frames.rst_stream(stream.stream_id, error_code))
+        self._budgets.lose_request(self._now)
 
     def report_reset(self, stream: Stream, error_code: int, reason: str, *, remote: bool) -> None:
         """Say that a stream is gone."""

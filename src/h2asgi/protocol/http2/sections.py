@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from ...config import MAX_HEADER_FIELDS
+from ...errors import ErrorCode, PeerConnectionError
 from ..events import Headers
 from ..headers import RequestError, RequestHead, http2_request, http2_request_line, http2_trailers
 from .codec import Codec
@@ -26,6 +28,10 @@ over, and with the number above this bounds what a connection holds to 64 KiB ea
 
 MAX_REMEMBERED_BLOCK = 512
 """Octets of a block that is worth a look: where it changes nothing, most of it is indexes."""
+
+MAX_SIZE_UPDATES = 2
+"""Dynamic table size updates in front of a block (RFC 7541 section 4.2): the smallest size since
+the last block, and the present one. They add nothing to the list, so nothing else bounds them."""
 
 _MALFORMED = RequestError(400, "malformed field section")
 
@@ -56,12 +62,19 @@ class _Remembered(dict[K, V]):
 class RequestSections:
     """What comes in: requests and trailers, decoded in the order of arrival, and checked."""
 
-    __slots__ = ("_codec", "_max_list_size", "_remembered", "_websocket")
+    __slots__ = ("_codec", "_max_fields", "_max_list_size", "_remembered", "_websocket")
 
-    def __init__(self, codec: Codec, max_header_list_size: int, websocket: bool = False) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        max_header_list_size: int,
+        websocket: bool = False,
+        max_fields: int = MAX_HEADER_FIELDS,
+    ) -> None:
         self._codec = codec
         self._websocket = websocket
         self._max_list_size = max_header_list_size
+        self._max_fields = max_fields
         self._remembered = _Remembered[bytes, RequestHead]()
 
     def request(self, block: bytes, end_stream: bool) -> RequestHead | RequestError:
@@ -73,12 +86,15 @@ class RequestSections:
         remembered = self._remembered.get(block)
         if remembered is not None:
             return remembered
+        _check_size_updates(block)
         fields = self._codec.decode_request(block, end_stream)
         changed = self._remembered.forget_if_changed(block)
         if fields is None:
             return _MALFORMED
         try:
             head = http2_request(fields, self._max_list_size, websocket=self._websocket)
+            if len(head.headers) > self._max_fields:
+                raise RequestError(431, "too many request header fields")
         except RequestError as error:
             if error.status != 400:
                 error.method, error.target = http2_request_line(fields)
@@ -89,6 +105,7 @@ class RequestSections:
 
     def trailers(self, block: bytes) -> Headers | RequestError:
         """Give the fields of a trailer section, or why it is malformed; raises as ``request``."""
+        _check_size_updates(block)
         fields = self._codec.decode_trailers(block)
         self._remembered.forget_if_changed(block)
         if fields is None:
@@ -129,6 +146,21 @@ class ResponseSections:
         """Take SETTINGS_HEADER_TABLE_SIZE; the next block has to speak of it."""
         self._remembered.clear()
         self._codec.resize_encoder_table(size)
+
+
+def _check_size_updates(block: bytes) -> None:
+    """Raise PeerConnectionError for more of them than any encoder needs."""
+    position = 0
+    for _ in range(MAX_SIZE_UPDATES + 1):
+        octet = block[position : position + 1]
+        if not b"\x20" <= octet < b"\x40":
+            return
+        position += 1
+        if octet == b"\x3f":
+            while block[position : position + 1] >= b"\x80":
+                position += 1
+            position += 1
+    raise PeerConnectionError(ErrorCode.COMPRESSION_ERROR, "too many table size updates")
 
 
 def changes_table(block: bytes) -> bool:

@@ -6,6 +6,7 @@ from ...errors import ErrorCode, PeerConnectionError, PeerStreamError
 from ..events import Headers
 from . import frames
 from .frames import FrameType
+from .peer_budgets import PeerBudgets
 from .peer_settings import (
     DEFAULT_WINDOW,
     HEADER_TABLE_SIZE,
@@ -26,6 +27,10 @@ MAX_UNQUEUED = 32 * 1024
 """Octets of body, between two calls of ``take``, that are written without having been in the queue.
 Small answers need no turns when nobody else waits; past this a queue forms, with its order."""
 
+DRIBBLE = 1024
+"""A DATA frame that a window cuts to less than this earns the peer nothing (CVE-2019-9511). Honest
+windows run out too, but in pieces of this size only now and then."""
+
 MAX_WAITING_ANSWERS = 1000
 MAX_WAITING_ANSWER_OCTETS = 64 * 1024
 """Acknowledgements and resets that a peer provokes but does not read (CVE-2019-9512, -9515). An
@@ -35,14 +40,18 @@ honest peer has a handful under way; past either bound the connection ends."""
 class Sender:
     """Owns what is to be written and in which order. Ends of responses are left in ``ended``."""
 
-    def __init__(self, sections: ResponseSections, streams: StreamTable) -> None:
+    def __init__(
+        self, sections: ResponseSections, streams: StreamTable, budgets: PeerBudgets
+    ) -> None:
         self._sections = sections
         self._streams = streams
+        self._budgets = budgets
         self._queue = SendQueue()
         self._output: list[bytes | memoryview] = []
         self._unqueued = 0
         self._answers = 0
         self._answer_octets = 0
+        self._dribbled = 0  # DATA frames, as ``DRIBBLE`` says
         self._window = DEFAULT_WINDOW  # the connection's
         self._max_frame_size = SMALLEST_FRAME_SIZE  # what the peer takes
         self.initial_window = DEFAULT_WINDOW  # of new streams
@@ -72,20 +81,35 @@ class Sender:
             raise PeerConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "answers are not read")
 
     def apply_settings(self, payload: memoryview) -> None:
-        """Take SETTINGS, one by one, and acknowledge; raises PeerConnectionError."""
+        """Take SETTINGS, and acknowledge; raises PeerConnectionError.
+
+        A value that comes again and again in one frame is worked on twice at
+        most: the largest window on the way could have been too large, and the
+        smallest table has emptied it (RFC 7541 section 4.2).
+        """
+        windows: list[int] = []
+        table_sizes: list[int] = []
         for code, value in peer_settings(payload):
             if code == INITIAL_WINDOW_SIZE:
-                self._change_initial_window(value)
+                windows.append(value)
             elif code == MAX_FRAME_SIZE:
                 self._max_frame_size = value
             elif code == HEADER_TABLE_SIZE:
-                self._sections.resize_table(value)
+                table_sizes.append(value)
+        if windows:
+            self._change_initial_window(max(windows))
+            self._change_initial_window(windows[-1])
+        if table_sizes:
+            self._sections.resize_table(min(table_sizes))
+            self._sections.resize_table(table_sizes[-1])
         self.answer(frames.SETTINGS_ACK)
         for stream in self._streams.open.values():
             self.wake(stream)
 
     def _change_initial_window(self, size: int) -> None:
         change = size - self.initial_window
+        if not change:
+            return
         self.initial_window = size
         for stream in self._streams.open.values():
             # Section 6.9.2. A window may become negative, but not too large.
@@ -180,8 +204,12 @@ class Sender:
         if not output:
             return b""
         data = b"".join(output)
+        # A DATA frame is two pieces, every other one is one.
+        earned = len(output) - self._answers - 2 * self._dribbled
+        if earned > 0:
+            self._budgets.earned += earned
         output.clear()
-        self._answers = self._answer_octets = self._unqueued = 0
+        self._answers = self._answer_octets = self._unqueued = self._dribbled = 0
         return data
 
     def _take_turn(self, stream_id: int) -> int:
@@ -203,6 +231,8 @@ class Sender:
             if outgoing.fell_to_low_water():
                 self.drained.append(stream_id)
         if outgoing.queued:
+            if size < DRIBBLE:
+                self._dribbled += size > 0
             # A closed stream window takes it out of the round until WINDOW_UPDATE.
             if stream.send_window > 0:
                 self._queue.schedule(stream_id, outgoing)

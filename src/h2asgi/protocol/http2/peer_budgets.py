@@ -1,0 +1,46 @@
+"""What a peer may have us do for nothing; past it the connection ends with ENHANCE_YOUR_CALM.
+
+RFC 9113 section 10.5 leaves the bounds to us. Two budgets are enough. One is
+for requests that come to nothing, whoever resets them: a client that cancels
+what it asks for (CVE-2023-44487) and one that breaks rules so that we cancel it
+(CVE-2025-8671) cost the same. The other is for frames that carry nothing:
+control frames, empty DATA, frames on streams that have ended. What HEADERS and
+DATA with content cost is paid for by what they carry, and is not counted.
+"""
+
+from __future__ import annotations
+
+from ...config import Limits
+from ...errors import ErrorCode, PeerConnectionError
+from ...limits import RateBudget
+
+
+class PeerBudgets:
+    """The budgets of one connection. Methods raise PeerConnectionError when one is used up.
+
+    ``earned`` is how many frames the peer may send in answer to ours, without
+    touching its budget: an honest one sends up to two WINDOW_UPDATEs for a
+    DATA frame, and some a PING. It has no bound, since the frames of a whole
+    download may be on their way before the first is answered.
+    """
+
+    __slots__ = ("_control_frames", "_resets", "earned")
+
+    def __init__(self, limits: Limits) -> None:
+        self._resets = RateBudget(limits.http2_reset_burst, limits.http2_reset_rate)
+        self._control_frames = RateBudget(limits.http2_control_burst, limits.http2_control_rate)
+        self.earned = 0
+
+    def lose_request(self, now: float) -> None:
+        """Count a request that was reset by the peer, refused, rejected or malformed."""
+        if not self._resets.consume(now):
+            raise PeerConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "too many streams are reset")
+
+    def take_control_frame(self, now: float, amount: int = 1) -> None:
+        """Count a frame without content, or one that makes as much work as ``amount`` of them."""
+        if self.earned >= amount:
+            self.earned -= amount
+        elif not self._control_frames.consume(now, amount):
+            raise PeerConnectionError(
+                ErrorCode.ENHANCE_YOUR_CALM, "too many frames without content"
+            )

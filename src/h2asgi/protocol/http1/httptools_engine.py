@@ -122,7 +122,7 @@ class _Head:
 def _chunked_body(buffer: LineBuffer) -> Body:
     """RFC 9112 section 7.1."""
     while True:
-        yield buffer.take_plain_chunks()
+        yield buffer.take_whole_chunks()
         size = yield from _arrived(buffer.take_chunk_size)
         if not size:
             return (yield from _arrived(buffer.take_trailers))

@@ -47,6 +47,10 @@ _chunk_line = re.compile(
     rb"([0-9A-Fa-f]{1,%d})(?:;[\t\x20-\x7e\x80-\xff]*)?" % MAX_CHUNK_SIZE_DIGITS
 ).fullmatch
 _plain_chunk_line = re.compile(rb"([0-9A-Fa-f]{1,%d})\r\n" % MAX_CHUNK_SIZE_DIGITS).match
+# What mostly comes, extensions and all, so that a body of tiny chunks costs one match for each.
+_short_chunk_line = re.compile(
+    rb"([0-9A-Fa-f]{1,%d})(;[\t\x20-\x7e\x80-\xff]{0,64})?\r\n" % MAX_CHUNK_SIZE_DIGITS
+).match
 _request_line = re.compile(rb"([^ ]+) ([^ ]+) HTTP/([0-9]\.[0-9])").fullmatch
 _plain_text = re.compile(rb"[\x20-\x7e\x80-\xff]{0,%d}" % MAX_REPORTED_LINE).match
 _token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
@@ -194,19 +198,29 @@ class LineBuffer:
         self._drop(2)
         return True
 
-    def take_plain_chunks(self) -> list[bytes | bytearray]:
-        """Take the chunks that are here whole, without extensions, in front of the last one."""
+    def take_whole_chunks(self) -> list[bytes | bytearray]:
+        """Take the chunks that are here whole, in front of the last one.
+
+        Those whose line is in doubt, or has many extensions, are left to ``take_chunk_size``.
+        """
         data = self.data
         at = self._start
+        extensions_left = self._extensions_left
         chunks = []
-        while match := _plain_chunk_line(data, at):
+        while match := _short_chunk_line(data, at):
+            size, extensions = match.groups()
             begin = match.end()
-            end = begin + int(match[1], 16)
+            end = begin + int(size, 16)
             if begin == end or data[end : end + 2] != b"\r\n":
                 break
+            if extensions is not None:
+                if len(extensions) > extensions_left:
+                    break
+                extensions_left -= len(extensions)
             chunks.append(data[begin:end])
             at = end + 2
         if chunks:
+            self._extensions_left = extensions_left
             self._drop(at - self._start)
         return chunks
 

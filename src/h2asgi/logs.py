@@ -24,6 +24,15 @@ from .trace import RequestRecord
 SERVER_LOGGER = "h2asgi"
 ACCESS_LOGGER = "h2asgi.access"
 
+MAX_LOGGED_TARGET = 8000
+"""Octets of a target that a line shows: as much as RFC 9112 section 3 asks every server to take.
+Longer ones are cut, since a client that sends nothing else would fill the disk."""
+
+MAX_LOGGED_METHOD = 32
+"""Octets of a method: the longest that is registered has 17 (RFC 9110 section 16.1.1)."""
+
+_server_logger = logging.getLogger(SERVER_LOGGER)
+
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%z"
 
 # C0, DEL, C1, the line separators that some viewers obey, the marks that turn
@@ -97,17 +106,35 @@ def access_log(config: LogConfig) -> Iterator[AccessLog | None]:
 
     Raises ``ConfigurationError`` when the file cannot be opened.
     """
-    if not config.access_log:
+    file = config.access_log_file if config.access_log else None
+    stream = sys.stdout if file is None else _open_to_append(file)
+    if not config.access_log or stream is None:  # as Python has it when stdout is closed
         yield None
-    elif config.access_log_file is None:
-        yield AccessLog(_to_stream(sys.stdout), timestamps=True)
-    else:
-        with _open_to_append(config.access_log_file) as stream:
-            log = AccessLog(_to_stream(stream), timestamps=True)
-            try:
-                yield log
-            finally:
-                log.flush()
+        return
+    log = AccessLog(_to_stream(stream), timestamps=True)
+    try:
+        yield log
+    finally:
+        log.flush()
+        if file is None:
+            _forget_unwritten(stream)
+        else:
+            with contextlib.suppress(OSError):  # which was said before
+                stream.close()
+
+
+def _forget_unwritten(stream: TextIO) -> None:
+    """Have a stream that nobody reads any more take what it still holds.
+
+    The interpreter would try once more at its end, complain and exit with 120.
+    """
+    try:
+        stream.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
+    except ValueError:
+        pass  # closed
 
 
 def embedded_access_log(config: LogConfig) -> AccessLog | None:
@@ -158,6 +185,7 @@ class AccessLog:
         self._write = write
         self._timestamps = timestamps
         self._records: list[RequestRecord] = []
+        self._lost = 0  # lines since it could last be written
         self._second = 0
         self._time = ""
 
@@ -176,7 +204,23 @@ class AccessLog:
         try:
             self._write([timestamp + format_request(record) for record in records])
         except (OSError, ValueError) as error:
-            logging.getLogger(SERVER_LOGGER).debug("the access log cannot be written: %s", error)
+            self._note_loss(len(records), error)
+        else:
+            if self._lost:
+                self._note_recovery()
+
+    def _note_loss(self, count: int, error: OSError | ValueError) -> None:
+        """A full disk or a reader that is gone: said once, and no affair of the requests."""
+        if not self._lost:
+            text = getattr(error, "strerror", None) or error
+            _server_logger.warning("the access log cannot be written: %s; going on without", text)
+        self._lost += count
+
+    def _note_recovery(self) -> None:
+        # What the stream still held may have been written after all.
+        text = "the access log can be written again: up to %d lines were lost"
+        _server_logger.warning(text, self._lost)
+        self._lost = 0
 
     def _timestamp(self) -> str:
         if not self._timestamps:
@@ -190,11 +234,11 @@ class AccessLog:
 
 def format_request(record: RequestRecord) -> str:
     """Write one request as in ``AccessLog``, without the time. The result is ASCII."""
-    method = record.method
+    method, target = record.method, _quoted(record.target)
     if method not in _KNOWN_METHODS:
-        method = _quoted(method.encode("utf-8", "surrogatepass"))
+        method = _quoted(method.encode("utf-8", "surrogatepass"), MAX_LOGGED_METHOD)
     return (
-        f'{_address(record.client)} "{method} {_quoted(record.target)} HTTP/{record.http_version}" '
+        f'{_address(record.client)} "{method} {target} HTTP/{record.http_version}" '
         f"{record.status or '-'} {record.body_size} {record.duration * 1000:.1f}ms"
     )
 
@@ -207,7 +251,9 @@ def _address(client: tuple[str, int] | None) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _quoted(text: bytes) -> str:
+def _quoted(text: bytes, limit: int = MAX_LOGGED_TARGET) -> str:
+    if len(text) > limit:
+        text = text[:limit] + b"..."
     if not text.translate(None, _SAFE_IN_TARGET):
         return text.decode("ascii")
     return _UNSAFE_IN_TARGET.sub(lambda match: b"\\x%02x" % ord(match[0]), text).decode("ascii")

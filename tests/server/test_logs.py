@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import logging
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -103,16 +106,81 @@ def test_lines_of_one_turn_are_written_together_with_the_time():
     assert " 404 " in written[0][1]
 
 
-def test_an_access_log_that_cannot_be_written_does_not_disturb_requests():
+def test_an_access_log_that_cannot_be_written_does_not_disturb_requests(caplog):
+    """It is said once when that begins, and once when it is over."""
+    broken = True
+
     def write(lines: list[str]) -> None:
-        raise BrokenPipeError("gone")
+        if broken:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
     async def main() -> None:
+        nonlocal broken
         log = logs.AccessLog(write, timestamps=False)
-        log.request_finished(record())
-        log.flush()
+        for _ in range(3):
+            log.request_finished(record())
+            log.flush()
+        broken = False
+        for _ in range(3):
+            log.request_finished(record())
+            log.flush()
 
     asyncio.run(main())
+    assert caplog.messages == [
+        "the access log cannot be written: No space left on device; going on without",
+        "the access log can be written again: up to 3 lines were lost",
+    ]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+def test_a_full_disk_under_the_access_log_file(caplog):
+    async def main() -> None:
+        with logs.access_log(LogConfig(access_log_file="/dev/full")) as log:
+            assert log is not None
+            for _ in range(1000):
+                log.request_finished(record())
+                log.flush()
+
+    asyncio.run(main())
+    assert len(caplog.messages) == 1
+
+
+def test_a_closed_pipe_under_the_access_log_is_no_complaint_at_the_end():
+    """The interpreter would exit with 120."""
+    program = (
+        "import asyncio, sys; from h2asgi import logs; from h2asgi.config import LogConfig\n"
+        "from h2asgi.trace import RequestRecord\n"
+        "async def main():\n"
+        "    with logs.access_log(LogConfig()) as log:\n"
+        "        sys.stdin.read()\n"
+        "        log.request_finished(RequestRecord(None, 'GET', b'/', '2', 200, 0, 0.0))\n"
+        "asyncio.run(main())\n"
+    )
+    reading, writing = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+    ) as process:
+        os.close(writing)
+        os.close(reading)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert errors == b"the access log cannot be written: Broken pipe; going on without\n"
+
+
+def test_no_access_log_without_a_stdout(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    with logs.access_log(LogConfig()) as log:
+        assert log is None
+
+
+def test_a_line_is_bounded_whatever_a_client_asks_for():
+    line = logs.format_request(record(method="M" * 60_000, target=b'/"' + b"x" * 60_000))
+    assert len(line) < logs.MAX_LOGGED_TARGET + 200
+    assert f'"{"M" * logs.MAX_LOGGED_METHOD}... /\\x22xxx' in line
+    assert "xxx... HTTP/2" in line
 
 
 def test_the_access_log_file_is_appended_to_and_complete_at_the_end(tmp_path: Path):

@@ -32,7 +32,7 @@ ARROWS = {
     "listener": {"admission", "sockets", "tls_shared", "tls_transport"},
     "connection": {
         *{"closing", "errors", "exchanges", "limits", "protocol", "protocol.engines"},
-        *{"protocol.http2", "tcp", "timer"},
+        *{"protocol.http2", "tcp", "timer", "tls_extension"},
     },
     "closing": {"timer"},
     "exchanges": {
@@ -56,7 +56,9 @@ ARROWS = {
     "options": {"config", "errors"},
     "importer": {"config", "errors"},
     "devcerts": {"config", "errors"},
-    "tls": {"certificates", "config", "errors"},
+    "tls": {"certificates", "config", "errors", "tls_context"},
+    "tls_context": set(),
+    "tls_extension": {"certificates", "tls_context"},
     "certificates": {"config", "errors"},
     "sockets": {"config", "errors"},
     "lifespan": {"errors"},

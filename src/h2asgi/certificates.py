@@ -1,7 +1,13 @@
-"""What is wrong with a certificate or key: asked once OpenSSL or a look at the dates says so."""
+"""What stands in certificates, keys and revocation lists, and what is wrong with them.
+
+It is imported when OpenSSL or a look at the dates says that something is wrong,
+and where clients are asked for certificates.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from datetime import datetime
 
 from cryptography import x509
@@ -46,6 +52,67 @@ def validity_warnings(certfile: str, data: bytes, now: datetime) -> list[str]:
             continue
         warnings.append(f"the certificate {name} in {certfile} {state}")
     return warnings
+
+
+def subject(certificate: bytes) -> str:
+    """Give the name of a certificate's subject as RFC 4514 writes it; the certificate is in DER.
+
+    Raises ValueError when it cannot be read.
+    """
+    return x509.load_der_x509_certificate(certificate).subject.rfc4514_string()
+
+
+def check_authorities(path: str, data: bytes) -> None:
+    """Raise ConfigurationError unless ``data`` holds an authority's certificate, in PEM."""
+    if not any(map(_is_authority, _certificates(path, data))):
+        raise ConfigurationError(
+            f"{path} holds no authority's certificate: none of its certificates may sign others"
+        )
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return True  # which OpenSSL will judge
+
+
+def check_revocation_lists(path: str, data: bytes) -> None:
+    """Raise ConfigurationError unless ``data`` holds revocation lists in PEM, and nothing else.
+
+    OpenSSL would trust certificates in it.
+    """
+    kinds = set(_PEM_KIND.findall(data))
+    if b"X509 CRL" not in kinds:
+        raise ConfigurationError(f"{path} holds no revocation list in PEM format")
+    if len(kinds) > 1:
+        raise ConfigurationError(
+            f"{path} holds something besides revocation lists, which --crl-file does not take"
+        )
+    if any(crl is None for crl in _revocation_lists(data)):
+        raise ConfigurationError(f"a revocation list in {path} cannot be read")
+
+
+def revocation_warnings(path: str, data: bytes, now: datetime) -> list[str]:
+    """A sentence for each list in ``data`` that is out of date ``now``: clients are turned away."""
+    return [
+        f"the revocation list of {crl.issuer.rfc4514_string()} in {path} expired at"
+        f" {crl.next_update_utc}: no certificate of that authority is accepted"
+        for crl in _revocation_lists(data)
+        if crl is not None and crl.next_update_utc is not None and crl.next_update_utc < now
+    ]
+
+
+_PEM_KIND = re.compile(rb"-----BEGIN ([^-]+)-----")
+_CRL = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
+
+
+def _revocation_lists(data: bytes) -> Iterator[x509.CertificateRevocationList | None]:
+    for pem in _CRL.findall(data):
+        try:
+            yield x509.load_pem_x509_crl(pem)
+        except ValueError:
+            yield None
 
 
 def _certificates(certfile: str, data: bytes) -> list[x509.Certificate]:

@@ -100,6 +100,19 @@ class TLSConfig:
         None, "ciphers", "TLS",
         "TLS 1.2 cipher suites in OpenSSL's notation; those that RFC 9113 forbids are refused.",
     )  # fmt: skip
+    ca_certs: str | None = option(
+        None, "ca-certs", "TLS",
+        "PEM file with the authorities whose client certificates are accepted.", metavar="FILE",
+    )  # fmt: skip
+    cert_reqs: Literal["none", "optional", "required"] = option(
+        "none", "cert-reqs", "TLS",
+        "Whether clients are asked for a certificate, and turned away without one.",
+    )  # fmt: skip
+    crl_file: str | None = option(
+        None, "crl-file", "TLS",
+        "PEM file with a revocation list of every authority above a client certificate.",
+        metavar="FILE",
+    )  # fmt: skip
     dev_cert: bool = option(
         False, "dev-cert", "TLS",
         "Serve with a certificate for local development, made and renewed for you.",

@@ -30,6 +30,7 @@ from .protocol.events import ConnectionTerminated, Event
 from .protocol.http2.frames import PREFACE
 from .tcp import cut_off, is_delivered, peer_has_closed
 from .timer import Timer
+from .tls_extension import tls_extension
 
 logger = logging.getLogger("h2asgi")
 
@@ -109,14 +110,15 @@ class Connection(asyncio.BufferedProtocol):
         self._state.connections.add(self)
         self._transport.set_write_buffer_limits(high=WRITE_SIZE)
         peer = transport.get_extra_info("peername")
+        ssl_object = transport.get_extra_info("ssl_object") if self._tls else None
         self._endpoints = Endpoints(
             "https" if self._tls else "http",
             (peer[0], peer[1]) if isinstance(peer, tuple) else None,
             self._server,
+            {} if ssl_object is None else {"tls": tls_extension(ssl_object)},
         )
         config = self._state.config
-        if self._tls:
-            ssl_object = transport.get_extra_info("ssl_object")
+        if ssl_object is not None:
             if ssl_object.selected_alpn_protocol() == "h2":
                 self._start_http2()
             elif config.http1.enabled:

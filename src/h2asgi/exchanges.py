@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass, field
 from types import coroutine
 from typing import Any, Final
@@ -65,6 +65,7 @@ class Endpoints:
     scheme: str
     client: tuple[str, int] | None
     server: tuple[str, int | None]
+    extensions: Mapping[str, dict[str, Any]]
 
     def __str__(self) -> str:
         return "{}:{}".format(*self.client) if self.client else "unix"
@@ -127,7 +128,8 @@ class Exchanges:
         if event.protocol is not None:
             self._open_websocket(event)
             return
-        scope = http_scope(self._scope, event, state.lifespan_state, None)
+        extensions = self._endpoints.extensions or None
+        scope = http_scope(self._scope, event, state.lifespan_state, extensions)
         cycle = HTTPCycle(self, event, scope, state.default_headers)
         self._cycles[event.stream_id] = cycle
         if self._client_closed:
@@ -154,7 +156,10 @@ class Exchanges:
             self._reject(event, error.status, error.reason, error.headers)
             return
         defaults = state.default_headers
-        scope = websocket_scope(self._scope, event, handshake.subprotocols, state.lifespan_state)
+        extensions = self._endpoints.extensions
+        scope = websocket_scope(
+            self._scope, event, handshake.subprotocols, state.lifespan_state, extensions
+        )
         response = HTTPCycle(self, event, scope, defaults)
         websocket = WebSocketExchange(
             self, self._engine, self._loop, handshake, response, defaults, config

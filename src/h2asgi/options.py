@@ -305,6 +305,7 @@ def _cross_check(values: Mapping[str, Any], labels: Mapping[str, str]) -> None:
     either("keyfile_password", "keyfile_password_file", "both give the password of the key")
     if current("keyfile") and not current("certfile"):
         raise ConfigurationError(f"{labels['keyfile']} is given without a certfile")
+    _check_client_certificates(current, labels)
     if not current("http1") and not current("http2"):
         raise ConfigurationError("HTTP/1.1 and HTTP/2 are both switched off: nothing to serve")
     window, limit = current("http2_connection_window"), current("http2_max_connection_window")
@@ -318,6 +319,23 @@ def _cross_check(values: Mapping[str, Any], labels: Mapping[str, str]) -> None:
             raise ConfigurationError(
                 f"{labels['ws_origin']} must be like https://example.com or"
                 f" https://example.com:8443, not {origin!r}"
+            )
+
+
+def _check_client_certificates(current: Callable[[str], Any], labels: Mapping[str, str]) -> None:
+    """See that nobody who means to ask for certificates serves without asking."""
+    asked = current("cert_reqs") != "none"
+    if asked and not (current("certfile") or current("dev_cert")):
+        raise ConfigurationError(f"{labels['cert_reqs']} is given without a certfile: it needs TLS")
+    if asked and not current("ca_certs"):
+        raise ConfigurationError(
+            f"{labels['cert_reqs']} is given without ca_certs: name the authorities to trust"
+        )
+    for name in ("ca_certs", "crl_file"):
+        if current(name) and not asked:
+            raise ConfigurationError(
+                f"{labels[name]} is given, but no client is asked for a certificate:"
+                " set cert_reqs to optional or required"
             )
 
 

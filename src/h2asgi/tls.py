@@ -1,5 +1,10 @@
 """SSLContext from TLSConfig: certificates, protocol versions, cipher suites, ALPN.
 
+Client certificates are verified by OpenSSL, by the rules for its purpose
+"sslclient": one that is not valid ends the handshake, also where none is
+required. A session is resumed without the verification, and with the certificate:
+it is in the ticket, which no other context and no other process can read.
+
 TLS as RFC 9113 section 9.2 wants it for HTTP/2, which HTTP/1.1 shares: which
 of the two a connection will speak is only known once the suite is chosen.
 
@@ -19,6 +24,7 @@ from datetime import UTC, datetime
 
 from .config import TLSConfig
 from .errors import ConfigurationError
+from .tls_context import ServerContext
 
 DEFAULT_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """TLS 1.2 suites in OpenSSL's notation.
@@ -28,36 +34,51 @@ TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256. DHE needs parameters that nobody configur
 """
 
 _EPHEMERAL = frozenset(("kx-ecdhe", "kx-dhe"))
+_VERIFY_MODES = {"optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 _MINIMUM_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
-def create_context(tls: TLSConfig, *, http1: bool, http2: bool) -> ssl.SSLContext:
+def create_context(tls: TLSConfig, *, http1: bool, http2: bool) -> ServerContext:
     """Make the server's context; ``tls`` names a certificate (see ``devcerts.resolve``).
 
     Raises ConfigurationError for files, keys, passwords and ciphers that cannot work.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _MINIMUM_VERSIONS[tls.min_version]
     # RFC 9113 section 9.2.1: neither compression nor renegotiation.
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     _set_ciphers(context, tls.ciphers)
     context.set_alpn_protocols(["h2"] * http2 + ["http/1.1"] * http1)
     _load_pair(context, tls)
+    if tls.cert_reqs != "none":
+        _ask_for_certificates(context, tls)
     _log_keys(context)
+    suites = context.get_ciphers()
+    context.cipher_suites = {suite["name"]: suite["id"] & 0xFFFF for suite in suites}
     return context
 
 
 def certificate_warnings(tls: TLSConfig) -> list[str]:
-    """Say which certificates of the chain are outside their validity now, one sentence each."""
+    """Say what of the chain and the revocation lists is out of date now, one sentence each."""
     assert tls.certfile is not None
-    data = _contents(tls.certfile, "certificate file")
     now = datetime.now(UTC)
+    warnings = _chain_warnings(tls.certfile, now)
+    if tls.crl_file is not None:
+        from . import certificates
+
+        lists = _contents(tls.crl_file, "revocation list")
+        warnings += certificates.revocation_warnings(tls.crl_file, lists, now)
+    return warnings
+
+
+def _chain_warnings(certfile: str, now: datetime) -> list[str]:
+    data = _contents(certfile, "certificate file")
     chain = _PEM.findall(data)
     if chain and all(_is_valid(pem, now) for pem in chain):
         return []
     from . import certificates
 
-    return certificates.validity_warnings(tls.certfile, data, now)
+    return certificates.validity_warnings(certfile, data, now)
 
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
@@ -137,7 +158,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:2]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _load_pair(context: ssl.SSLContext, tls: TLSConfig) -> None:
+def _load_pair(context: ServerContext, tls: TLSConfig) -> None:
     certfile = tls.certfile
     assert certfile is not None
     keyfile = tls.keyfile or certfile
@@ -154,6 +175,33 @@ def _load_pair(context: ssl.SSLContext, tls: TLSConfig) -> None:
         reason = getattr(error, "reason", None) or str(error)
         raise ConfigurationError(
             f"OpenSSL refuses the certificate {certfile}: {reason.replace('_', ' ').lower()}"
+        ) from None
+    if leaf := _PEM.search(certificate):
+        context.server_cert = ssl.DER_cert_to_PEM_cert(a2b_base64(leaf[1]))
+
+
+def _ask_for_certificates(context: ssl.SSLContext, tls: TLSConfig) -> None:
+    from . import certificates  # here, so that the first client with a certificate need not wait
+
+    assert tls.ca_certs is not None
+    certificates.check_authorities(tls.ca_certs, _contents(tls.ca_certs, "file of authorities"))
+    _load_authorities(context, tls.ca_certs)
+    context.verify_mode = _VERIFY_MODES[tls.cert_reqs]
+    if tls.crl_file is not None:
+        lists = _contents(tls.crl_file, "revocation list")
+        certificates.check_revocation_lists(tls.crl_file, lists)
+        _load_authorities(context, tls.crl_file)
+        # Authorities between root and leaf can be revoked as well.
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+
+
+def _load_authorities(context: ssl.SSLContext, path: str) -> None:
+    try:
+        context.load_verify_locations(path)
+    except OSError as error:
+        reason = getattr(error, "reason", None) or str(error)
+        raise ConfigurationError(
+            f"OpenSSL cannot load {path}: {reason.replace('_', ' ').lower()}"
         ) from None
 
 

@@ -50,6 +50,10 @@ MAX_PLAINTEXT_SIZE = 16 * 1024
 
 HANDSHAKE_READ_SIZE = 16 * 1024
 
+ALERT_TIMEOUT = 1.0
+MAX_READS_AFTER_ALERT = 8
+"""Seconds and reads for a client to close after a handshake that failed."""
+
 
 class TLSTransport(asyncio.Transport):
     """The server's side of one TLS connection on ``sock``, which it owns from ``start`` on.
@@ -121,6 +125,9 @@ class TLSTransport(asyncio.Transport):
                 await self._shake_hands()
         except TimeoutError:
             raise TimeoutError(f"the handshake took longer than {timeout:g} s") from None
+        except ssl.SSLError:
+            await self._deliver_alert()
+            raise
 
     async def _shake_hands(self) -> None:
         while True:
@@ -140,10 +147,23 @@ class TLSTransport(asyncio.Transport):
             self._ssl.do_handshake()
         except ssl.SSLWantReadError:
             return False
-        except ssl.SSLError:
-            self._send_alert()
-            raise
         return True
+
+    async def _deliver_alert(self) -> None:
+        """Say why the handshake failed, and let that arrive.
+
+        A client of TLS 1.3 has mostly sent its request when its certificate is judged.
+        Closing the socket with that unread would make the kernel send RST.
+        """
+        if not self._outgoing.pending:
+            return
+        with suppress(OSError):  # TimeoutError is one
+            async with asyncio.timeout(ALERT_TIMEOUT):
+                await self._loop.sock_sendall(self._sock, self._outgoing.read())
+                self._sock.shutdown(socket.SHUT_WR)
+                for _ in range(MAX_READS_AFTER_ALERT):
+                    if not await self._loop.sock_recv(self._sock, HANDSHAKE_READ_SIZE):
+                        return
 
     def start(self, protocol: asyncio.BufferedProtocol) -> None:
         """Hand the connection to ``protocol``, after the handshake."""

@@ -62,7 +62,7 @@ class WebSocket:
         method = "CONNECT" if version == "2" else "GET"
         head = request(b"/chat/%C3%A9?room=1", http_version=version, method=method)
         connection = connection_scope("https", ("127.0.0.1", 50000), ("127.0.0.1", 8443), "")
-        self.scope = websocket_scope(connection, head, list(subprotocols), state)
+        self.scope = websocket_scope(connection, head, list(subprotocols), state, {})
         defaults = Defaults()
         self.response = HTTPCycle(self.http, head, self.scope, defaults)
         self.cycle = WebSocketCycle(self.sink, self.response, defaults)

@@ -58,6 +58,9 @@ def needed(option: Option) -> dict[str, Any]:
     """What has to be given besides, for ``other_value`` to make sense."""
     needs: dict[str, dict[str, Any]] = {
         "keyfile": {"certfile": "cert.pem"},
+        "ca_certs": {"certfile": "cert.pem", "cert_reqs": "required"},
+        "cert_reqs": {"certfile": "cert.pem", "ca_certs": "ca.pem"},
+        "crl_file": {"certfile": "cert.pem", "cert_reqs": "optional", "ca_certs": "ca.pem"},
         "http2_max_connection_window": {"http2_connection_window": 65_535},
     }
     return needs.get(option.name, {})

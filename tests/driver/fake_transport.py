@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import Any
+
+from h2asgi.tls_context import ServerContext
 
 TURNS = 25
 """Turns of the loop after which nothing is left to do in any of these tests."""
@@ -54,8 +57,16 @@ class FakeLoop(asyncio.SelectorEventLoop):
 
 
 class SSLObject:
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
+
     def __init__(self, alpn: str | None) -> None:
         self._alpn = alpn
+
+    def version(self) -> str:
+        return "TLSv1.3"
+
+    def cipher(self) -> tuple[str, str, int]:
+        return ("TLS_AES_128_GCM_SHA256", "TLSv1.3", 128)
 
     def selected_alpn_protocol(self) -> str | None:
         return self._alpn

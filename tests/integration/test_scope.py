@@ -45,6 +45,7 @@ def test_the_scope_is_as_asgi_has_it(serve: Serve, protocol: str, tls: bool) -> 
     if name == "http/1.1":
         expected.append((b"connection", b"close"))
     assert [tuple(field) for field in scope.pop("headers")] == expected
+    assert ("tls" in scope.pop("extensions", {})) is tls
     assert scope == {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},

@@ -67,7 +67,8 @@ def http_scope(
     ``connection`` is from ``connection_scope``. ``path`` and ``raw_path`` both begin
     with ``root_path``, which other servers have made the custom; ``*`` names the
     whole server (RFC 9110 section 7.1) and stays as it is. ``state`` is None
-    when no lifespan is running. The list of headers is handed on, not copied.
+    when no lifespan is running. ``extensions`` are copied, not what is in each; with
+    None the scope does not have the key. The list of headers is handed on, not copied.
     """
     target = raw_path = request.target
     query_string = b""
@@ -100,9 +101,10 @@ def websocket_scope(
     request: Request,
     subprotocols: list[str],
     state: dict[str, Any] | None,
+    extensions: Mapping[str, dict[str, Any]],
 ) -> Scope:
     """Give the scope of a WebSocket; the rest is as in ``http_scope``."""
-    scope = http_scope(connection, request, state, {"websocket.http.response": {}})
+    scope = http_scope(connection, request, state, {"websocket.http.response": {}, **extensions})
     scope["type"] = "websocket"
     scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
     scope["subprotocols"] = list(subprotocols)

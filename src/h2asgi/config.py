@@ -282,6 +282,12 @@ class Limits:
         "The same for one IPv4 address or IPv6 /64; more are closed at once. [default: no limit]",
         minimum=1,
     )  # fmt: skip
+    concurrency: int | None = option(
+        None, "limit-concurrency", "Limits",
+        "Requests and WebSockets in work in the process; more are answered with 503 and "
+        "retry-after. [default: no limit]",
+        minimum=1,
+    )  # fmt: skip
     max_header_fields: int = option(
         MAX_HEADER_FIELDS, "max-header-fields", "Limits",
         "Header fields of one HTTP/2 request, all its cookies counted as one; more is answered "

@@ -38,6 +38,9 @@ from .websocket_exchange import WebSocketExchange
 
 logger = logging.getLogger("h2asgi")
 
+RETRY_AFTER = (b"retry-after", b"1")
+"""Seconds (RFC 9110 section 10.2.3): the fewest there are, and more than most requests take."""
+
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
@@ -46,6 +49,7 @@ class ApplicationState:
     """What the requests of one server share.
 
     ``on_idle`` is called whenever a connection, or the last application task, is gone.
+    ``beginning`` counts requests whose application is called in the next turn of the loop.
     """
 
     app: Application
@@ -56,6 +60,12 @@ class ApplicationState:
     lifespan_state: dict[str, Any] | None = None
     on_idle: Callable[[], None] | None = None
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    beginning: int = 0
+
+    @property
+    def in_work(self) -> int:
+        """Requests and WebSockets that an application works on, its client there or not."""
+        return len(self.tasks) + self.beginning
 
 
 @dataclass(slots=True, frozen=True)
@@ -82,6 +92,7 @@ class Exchanges:
         "_cycles",
         "_endpoints",
         "_engine",
+        "_limit",
         "_loop",
         "_schedule_flush",
         "_scope",
@@ -106,6 +117,7 @@ class Exchanges:
             endpoints.scheme, endpoints.client, endpoints.server, state.config.root_path
         )
         self._engine = engine
+        self._limit = state.config.limits.concurrency
         self.send_headers = engine.send_headers  # no flush: send_data or flush follows at once
         self._schedule_flush = schedule_flush
         self._client_closed = False
@@ -125,6 +137,9 @@ class Exchanges:
 
     def _on_request_received(self, event: RequestReceived) -> None:
         state = self._state
+        if self._limit is not None and state.in_work >= self._limit:
+            self._reject(event, 503, "too many requests at the moment", [RETRY_AFTER])
+            return
         if event.protocol is not None:
             self._open_websocket(event)
             return
@@ -141,9 +156,11 @@ class Exchanges:
         else:
             # Mostly the body comes together with the head. When the application
             # runs a turn later, it finds it and need not wait for it.
+            state.beginning += 1
             self._loop.call_soon(self._begin_unless_reset, cycle)
 
     def _begin_unless_reset(self, cycle: HTTPCycle) -> None:
+        self._state.beginning -= 1
         if cycle.stream_id in self._cycles:
             self._begin(cycle, cycle.run(self._state.app))
 

@@ -17,7 +17,14 @@ from typing import Any, Final
 
 from .asgi.http import HTTPCycle
 from .asgi.response import DefaultFields, Response
-from .asgi.scope import Application, Request, connection_scope, http_scope, websocket_scope
+from .asgi.scope import (
+    Application,
+    Request,
+    connection_scope,
+    http_scope,
+    offer_http_extensions,
+    websocket_scope,
+)
 from .config import Config
 from .errors import ClientDisconnected, ErrorCode
 from .protocol.engine import SEND_HIGH_WATER, Engine
@@ -145,6 +152,7 @@ class Exchanges:
             return
         extensions = self._endpoints.extensions or None
         scope = http_scope(self._scope, event, state.lifespan_state, extensions)
+        offer_http_extensions(scope, event)
         cycle = HTTPCycle(self, event, scope, state.default_headers)
         self._cycles[event.stream_id] = cycle
         if self._client_closed:
@@ -305,6 +313,11 @@ class Exchanges:
         writer = self._loop.create_future()
         self._writers.setdefault(stream_id, []).append(writer)
         return writer
+
+    def send_trailers(self, stream_id: int, trailers: Headers) -> Awaitable[None]:
+        """See ``asgi.http.Sink``."""
+        self._engine.send_trailers(stream_id, trailers)
+        return self.flush()
 
     def flush(self) -> Awaitable[None]:
         """See ``asgi.http.Sink``."""

@@ -42,6 +42,10 @@ class FakeSink:
         if self.gone:
             raise ClientDisconnected("reset")
 
+    async def send_trailers(self, stream_id: int, trailers: list[Any]) -> None:
+        self.calls.append(("trailers", trailers))
+        await asyncio.sleep(0)
+
     async def flush(self) -> None:
         self.calls.append(("flush",))
         await asyncio.sleep(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .fields import Fields
 from .wakeup import Wakeup
 
 SMALL_PIECE = 1024
@@ -22,7 +23,7 @@ class RequestBody(Wakeup):
     opens only as the cycle acknowledges what it takes.
     """
 
-    __slots__ = ("_pieces", "closed", "ended", "unread")
+    __slots__ = ("_pieces", "closed", "ended", "trailers", "unread")
 
     def __init__(self) -> None:
         self.unread = 0
@@ -31,6 +32,8 @@ class RequestBody(Wakeup):
         """Whether the last octet has arrived."""
         self.closed = False
         """Whether nobody will read on; what still arrives is dropped."""
+        self.trailers: Fields = []
+        """What came behind the last octet."""
         self._pieces: list[bytes | bytearray] = []
         self._waiters = None  # as in Wakeup, without the call: there is one of these a request
 

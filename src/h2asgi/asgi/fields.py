@@ -36,6 +36,18 @@ _DROPPED_ON_HTTP2 = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"transfer-encoding")
 )
 _SPECIAL_FIELDS = _DEFAULT_FIELDS | _DROPPED_ON_HTTP2
+_NOT_IN_TRAILERS = _DROPPED_ON_HTTP2 | frozenset(
+    (
+        *(b"content-length", b"host", b"trailer"),  # framing and routing
+        *(b"cache-control", b"expect", b"max-forwards", b"pragma", b"range", b"te"),
+        *(b"authorization", b"proxy-authenticate", b"proxy-authorization", b"set-cookie"),
+        *(b"www-authenticate", b"age", b"date", b"expires", b"location", b"retry-after"),
+        *(b"vary", b"warning", b"content-encoding", b"content-range", b"content-type"),
+    )
+)
+"""RFC 9110 section 6.5.1: framing, routing, authentication, request modifiers, response controls
+and the format of the content, which mean something only ahead of it."""
+
 _NOT_PAIRS = "headers must be an iterable of pairs (name, value)"
 
 _Checked = tuple[tuple[bytes, bytes], int | None]
@@ -84,6 +96,27 @@ def response_fields(
         defaults = [default for default in defaults if default[0] not in own]
     fields += defaults
     return fields, content_length
+
+
+def trailer_fields(headers: Iterable[Sequence[bytes]]) -> Fields:
+    """Give the fields of a trailer section, ``headers`` as in ``http.response.trailers``.
+
+    Raises ``IllegalMessage`` also for fields that cannot come that late.
+    """
+    fields: Fields = []
+    for pair in _elements(headers):
+        field, _ = _check_pair(pair)
+        if field[0] in _NOT_IN_TRAILERS:
+            raise IllegalMessage(f"{field[0].decode()} must not be in trailers")
+        fields.append(field)
+    return fields
+
+
+def link_fields(links: Iterable[bytes]) -> Fields:
+    """Give the ``link`` fields of ``http.response.early_hint``; raises ``IllegalMessage``."""
+    if isinstance(links, (bytes, str)) or not isinstance(links, Iterable):
+        raise IllegalMessage("links must be an iterable of bytes")
+    return [check_field(b"link", link) for link in links]
 
 
 def _elements(headers: Any) -> list[Any]:

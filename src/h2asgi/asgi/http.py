@@ -83,8 +83,10 @@ class HTTPCycle(Response):
     # What the connection tells.
 
     def end_request(self, trailers: Fields) -> None:
-        """Take note that the request is complete. ASGI has no message for its trailers."""
-        self.body.end()
+        """Take note that the request is complete; ``receive()`` gives its trailers at the end."""
+        body = self.body
+        body.trailers = trailers
+        body.end()
 
     def disconnect(self) -> None:
         """Take note that the stream was reset or the connection lost.
@@ -143,7 +145,10 @@ class HTTPCycle(Response):
         data = self.body.take()
         if data:
             self._sink.acknowledge_received_data(self.stream_id, len(data))
-        return {"type": "http.request", "body": data, "more_body": not ended}
+        message = {"type": "http.request", "body": data, "more_body": not ended}
+        if ended and self.body.trailers:
+            message["trailers"] = self.body.trailers
+        return message
 
     # The task.
 

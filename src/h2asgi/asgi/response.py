@@ -5,6 +5,9 @@ A response goes through these states:
     AWAITING_START -> START_HELD -> BODY [-> TRAILERS] -> OVER
                                                           ^ reset, from any state before it
 
+TRAILERS is for those whose start has announced them. A file is a body whose
+pieces the server reads itself.
+
 A message that is refused changes nothing, unless part of the response is
 already on its way: then the stream is reset, since the client could not tell a
 broken response from a whole one otherwise.
@@ -13,18 +16,23 @@ broken response from a whole one otherwise.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Awaitable, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
 from ..errors import ClientDisconnected, ErrorCode, IllegalMessage
-from .fields import Fields, octets, response_fields
+from .fields import Fields, link_fields, octets, response_fields, trailer_fields
+from .files import FIRST_PIECE, FileReader, Location, part_of_file, whole_file
 from .scope import Request
+
+T = TypeVar("T")
 
 # Plain integers: they are compared several times for every message.
 AWAITING_START: Final = 0
 START_HELD: Final = 1  # ASGI: the head waits for the first body message
 BODY: Final = 2
-OVER: Final = 3  # complete, or reset by this side
+TRAILERS: Final = 3  # the body is complete, and trailers were announced
+OVER: Final = 4  # complete, or reset by this side
 
 
 class ResponseSink(Protocol):
@@ -47,6 +55,9 @@ class ResponseSink(Protocol):
         It is awaited at once. Queueing does not wait, so that a cancelled call
         loses nothing. Raises ``ClientDisconnected`` when the stream is gone.
         """
+
+    def send_trailers(self, stream_id: int, trailers: Fields) -> Awaitable[None]:
+        """Queue the trailer section, which ends the response; awaited as ``send_data``."""
 
     def flush(self) -> Awaitable[None]:
         """See what is queued into the transport; awaited at once."""
@@ -80,8 +91,10 @@ class Response:
         "_held_fields",
         "_held_status",
         "_no_content",
+        "_sending_file",
         "_sink",
         "_state",
+        "_trailers",
         "began",
         "body_size",
         "request",
@@ -104,7 +117,9 @@ class Response:
         self._held_fields: Fields
         self._content_left: int | None
         self._no_content: bool
+        self._trailers: Fields | None  # so far; None if none were announced
 
+        self._sending_file = False
         self._disconnected = False
         self._finished = False
         self.status = 0
@@ -113,14 +128,14 @@ class Response:
     @property
     def answered(self) -> bool:
         """Whether the client has its whole response, whatever the application has yet to send."""
-        return self._state == OVER or (self._state == BODY and self._no_content)
+        return self._state == OVER or (self._state >= BODY and self._no_content)
 
     def _close_request(self) -> None:
         """Take note that nobody is to read on in the request."""
         raise NotImplementedError
 
     async def send(self, message: Mapping[str, Any]) -> None:
-        """Take ``http.response.start`` or ``http.response.body``.
+        """Take ``http.response.start``, ``http.response.body`` or a message of an extension.
 
         Raises ``IllegalMessage`` for what ASGI forbids at this point, and
         ``ClientDisconnected`` when the client is gone.
@@ -133,19 +148,24 @@ class Response:
             raise IllegalMessage(f"{kind!r} after the response was over")
         if self._disconnected:
             raise ClientDisconnected("the client is gone")
+        if self._sending_file:
+            raise self._illegal(f"{reprlib.repr(kind)} while a file is being sent")
         if kind == "http.response.start":
             self._hold_start(message)
-        elif kind == "http.response.body":
+            return
+        if kind == "http.response.body":
             sent = self._send_body(message)
-            if self._state != OVER:
-                await sent
-                return
-            try:
-                await sent
-            finally:
-                self._finish()
+        elif kind in _EXTENSIONS:
+            sent = _EXTENSIONS[kind](self, message)
         else:
             raise self._illegal(f"unknown message type: {reprlib.repr(kind)}")
+        if self._state != OVER:
+            await sent
+            return
+        try:
+            await sent
+        finally:
+            self._finish()
 
     def _hold_start(self, message: Mapping[str, Any]) -> None:
         if self._state != AWAITING_START:
@@ -165,6 +185,11 @@ class Response:
         if status == 204 and content_length is not None:
             # RFC 9110 section 8.6.
             fields = [field for field in fields if field[0] != b"content-length"]
+        self._trailers = None
+        if message.get("trailers"):
+            self._trailers = []
+            if self._needs_chunks and not self._no_content:
+                fields = [field for field in fields if field[0] != b"content-length"]
         self._held_status = status if type(status) is int else int(status)
         self._held_fields = fields
         self._state = START_HELD
@@ -177,6 +202,7 @@ class Response:
         if type(data) is not bytes:
             data = self._body_octets(data)
         last = not message.get("more_body", False)
+        ends = last and self._trailers is None
         no_content = self._no_content
         if no_content:
             data = b""
@@ -190,7 +216,7 @@ class Response:
             self._content_left = left
         stream_ended = no_content
         if self._state == START_HELD:
-            if last and not no_content:
+            if ends and not no_content:
                 stream_ended = not size
                 if left is None:
                     self._held_fields.append((b"content-length", b"%d" % size))
@@ -200,14 +226,14 @@ class Response:
                 self.stream_id, self._held_status, self._held_fields, stream_ended
             )
         if last:
-            self._state = OVER
-        if last or no_content:
+            self._state = OVER if ends else TRAILERS
+        if ends or no_content:
             # The client has its response, so receive() has nothing left to wait for.
             self._close_request()
         self.body_size += size
-        if stream_ended or not (size or last):
+        if stream_ended or not (size or ends):
             return self._sink.flush()
-        return self._sink.send_data(self.stream_id, data, last)
+        return self._sink.send_data(self.stream_id, data, ends)
 
     def _wrong_length(self, left: int) -> IllegalMessage:
         if left < 0:
@@ -220,9 +246,110 @@ class Response:
         except IllegalMessage as error:
             raise self._illegal(str(error)) from None
 
+    # Extensions.
+
+    @property
+    def _needs_chunks(self) -> bool:
+        """Whether trailers need a body in chunks to come behind (RFC 9112 section 7.1.2)."""
+        return self.request.accepts_trailers and self.request.http_version == "1.1"
+
+    def _send_trailers(self, message: Mapping[str, Any]) -> Awaitable[None]:
+        """Queue the trailers once they are complete; where they have no place they are dropped."""
+        trailers = self._trailers if self._state == TRAILERS else None
+        if trailers is None:
+            raise self._illegal("'http.response.trailers' not announced, or before the body's end")
+        try:
+            trailers += trailer_fields(message.get("headers", ()))
+        except IllegalMessage as error:
+            raise self._illegal(str(error)) from None
+        if message.get("more_trailers", False):
+            return self._sink.flush()
+        self._state = OVER
+        self._close_request()
+        if self._no_content:
+            return self._sink.flush()
+        if trailers and self.request.accepts_trailers:
+            return self._sink.send_trailers(self.stream_id, trailers)
+        return self._sink.send_data(self.stream_id, b"", True)
+
+    def _send_early_hint(self, message: Mapping[str, Any]) -> Awaitable[None]:
+        if self._state >= BODY:
+            raise self._illegal("'http.response.early_hint' behind the head of the response")
+        fields = link_fields(message.get("links", ()))
+        if fields:
+            self._sink.send_informational(self.stream_id, 103, fields)  # RFC 8297
+        return self._sink.flush()
+
+    def _send_path(self, message: Mapping[str, Any]) -> Awaitable[None]:
+        path = message.get("path")
+        if self._state != START_HELD:
+            raise self._illegal("'http.response.pathsend' before the start or behind a body")
+        if not isinstance(path, str):
+            raise IllegalMessage(f"path must be str, not {type(path).__name__}")
+        return self._send_file(reprlib.repr(path), partial(whole_file, path), False)
+
+    def _send_open_file(self, message: Mapping[str, Any]) -> Awaitable[None]:
+        if self._state not in (START_HELD, BODY):
+            raise self._illegal("'http.response.zerocopysend' before the start or behind the body")
+        file = message.get("file")
+        offset, count = message.get("offset"), message.get("count")
+        for value in (offset, count):
+            if not (value is None or (isinstance(value, int) and value >= 0)):
+                raise self._illegal(f"neither an offset nor a count: {reprlib.repr(value)}")
+        if not (isinstance(file, int) or hasattr(file, "fileno")):
+            raise self._illegal(f"file must have a descriptor: {reprlib.repr(file)}")
+        locate = partial(part_of_file, file, offset, count)
+        return self._send_file("the file", locate, bool(message.get("more_body", False)))
+
+    async def _send_file(self, name: str, locate: Callable[[], Location], more_body: bool) -> None:
+        """Send a file as a body; nothing is written before it is open and of the right length."""
+        reader = FileReader()
+        no_content = self._no_content
+        self._sending_file = True
+        try:
+            await self._reading(name, reader.open(locate, 0 if no_content else FIRST_PIECE))
+            self._judge_length(reader.size, more_body)
+            while reader.left and not no_content:
+                data = await self._reading(name, reader.read())
+                more = more_body or reader.left > 0
+                await self._send_body({"body": data, "more_body": more})
+            if no_content or not reader.size:
+                await self._send_body({"more_body": more_body})
+        finally:
+            self._sending_file = False
+            reader.close()
+            if self._state == OVER:
+                self._finish()
+
+    async def _reading(self, name: str, work: Awaitable[T]) -> T:
+        """Await work on a file, and see that what comes of it is still wanted."""
+        try:
+            result = await work
+        except (OSError, EOFError, ValueError) as error:
+            raise self._illegal(f"{name}: {error}") from error
+        if self._disconnected:
+            raise ClientDisconnected("the client is gone")
+        if self._state == OVER:
+            raise IllegalMessage("the response was over before its file was sent")
+        return result
+
+    def _judge_length(self, size: int, more_body: bool) -> None:
+        """Compare what a file has with the content-length, which it tells if it is all there is."""
+        left = self._content_left
+        if left is not None:
+            if size > left or (size < left and not more_body):
+                raise self._wrong_length(left - size)
+        elif (
+            self._state == START_HELD
+            and not (more_body or self._no_content)
+            and self._trailers is None
+        ):
+            self._held_fields.append((b"content-length", b"%d" % size))
+            self._content_left = size
+
     def _illegal(self, reason: str) -> IllegalMessage:
         """Give the error for a refused message, having reset a stream that is under way."""
-        if self._state == BODY:
+        if self._state >= BODY:
             self._abandon()
         return IllegalMessage(reason)
 
@@ -240,3 +367,11 @@ class Response:
         if not self._finished:
             self._finished = True
             self._sink.request_finished(self)
+
+
+_EXTENSIONS: Final[dict[str, Callable[[Response, Mapping[str, Any]], Awaitable[None]]]] = {
+    "http.response.trailers": Response._send_trailers,
+    "http.response.early_hint": Response._send_early_hint,
+    "http.response.pathsend": Response._send_path,
+    "http.response.zerocopysend": Response._send_open_file,
+}

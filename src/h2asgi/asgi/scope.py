@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 from urllib.parse import quote, unquote_to_bytes
 
 # As integers: to look for bytes in bytes takes ten times as long.
@@ -31,6 +31,7 @@ class Request(Protocol):
     headers: list[tuple[bytes, bytes]]
     end_stream: bool
     expect_continue: bool
+    accepts_trailers: bool
 
 
 def connection_scope(
@@ -94,6 +95,41 @@ def http_scope(
         # Middleware adds keys, both here and inside an extension.
         scope["extensions"] = {name: value.copy() for name, value in extensions.items()}
     return scope
+
+
+class _Nothing(dict[str, Any]):
+    """What an extension says that says nothing but its name: nothing, to all requests alike."""
+
+    def _refuse(self, *args: Any, **names: Any) -> NoReturn:
+        raise TypeError("this extension is shared by all requests")
+
+    __setitem__ = __ior__ = setdefault = update = _refuse
+
+
+# A copy of these costs a fifth of new ones for every request.
+_NOTHING: Final = _Nothing()
+_EXTENSIONS: Final[dict[str, dict[str, Any]]] = {
+    "http.response.early_hint": _NOTHING,
+    "http.response.pathsend": _NOTHING,
+    "http.response.zerocopysend": _NOTHING,
+}
+_EXTENSIONS_AND_TRAILERS: Final = _EXTENSIONS | {"http.response.trailers": _NOTHING}
+
+
+def offer_http_extensions(scope: Scope, request: Request) -> None:
+    """Add what an HTTP request offers to what its connection does, in ``scope["extensions"]``.
+
+    Each only where it works for this request.
+    """
+    offered = _EXTENSIONS_AND_TRAILERS if request.accepts_trailers else _EXTENSIONS
+    extensions = offered.copy()
+    if request.http_version == "1.0":
+        del extensions["http.response.early_hint"]  # RFC 9110 section 15.2: it knows no 1xx
+    if not request.end_stream:
+        extensions["h2asgi.request.trailers"] = _NOTHING
+    if "extensions" in scope:
+        extensions |= scope["extensions"]
+    scope["extensions"] = extensions
 
 
 def websocket_scope(

@@ -27,6 +27,10 @@ class RequestReceived:
     has ``connection: upgrade`` and ``upgrade: websocket`` (RFC 9110 section 7.8). It is
     accepted with ``Engine.accept_tunnel``, or refused with an ordinary response. Over
     HTTP/1.1 it has ``end_stream``, since the request itself is complete.
+
+    ``accepts_trailers`` says whether a trailer section of the response has a place in it and
+    will not be discarded on its way: always over HTTP/2 (RFC 9113 section 8.1), over HTTP/1.1
+    where ``te: trailers`` says so (RFC 9110 section 10.1.4).
     """
 
     stream_id: int
@@ -37,6 +41,7 @@ class RequestReceived:
     end_stream: bool
     expect_continue: bool = False
     protocol: str | None = None
+    accepts_trailers: bool = True
 
 
 @dataclass(slots=True)

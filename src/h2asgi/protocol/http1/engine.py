@@ -353,6 +353,7 @@ class HTTP1Engine:
         )
         if head.asks_for_websocket and method == "GET" and ended and self._websocket:
             request.protocol = "websocket"
+        request.accepts_trailers = head.accepts_trailers
         self._events.append(request)
 
     def _read_body(self, exchange: Exchange) -> bool:

@@ -36,8 +36,8 @@ class Head:
 
     ``persistent`` says whether it lets the connection live on (RFC 9112 section 9.3);
     ``asks_for_websocket`` that its fields do, which means nothing with any method but GET
-    (RFC 6455 section 4.1). It may be remembered: what is handed on needs a list of fields
-    of its own.
+    (RFC 6455 section 4.1); ``accepts_trailers`` is as in ``RequestReceived``. It may be
+    remembered: what is handed on needs a list of fields of its own.
     """
 
     method: str
@@ -49,6 +49,7 @@ class Head:
     expect_continue: bool
     persistent: bool
     asks_for_websocket: bool
+    accepts_trailers: bool
 
     @classmethod
     def of(cls, request: RequestHead, version: str) -> Head:
@@ -67,6 +68,8 @@ class Head:
             b"close" not in options and (version == "1.1" or b"keep-alive" in options),
             # RFC 9110 section 7.8: without the option, or in HTTP/1.0, the field is ignored.
             upgrade and b"websocket" in _tokens(headers, b"upgrade"),
+            # RFC 9110 section 10.1.4. In HTTP/1.0 there are no chunks to put trailers behind.
+            version == "1.1" and b"trailers" in _tokens(headers, b"te"),
         )
 
 

@@ -88,6 +88,7 @@ def request(target: bytes = b"/", **changes: Any) -> RequestReceived:
         "headers": [(b"host", b"localhost")],
         "end_stream": True,
         "expect_continue": False,
+        "accepts_trailers": True,
     }
     return RequestReceived(**fields | changes)
 

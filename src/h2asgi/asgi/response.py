@@ -196,8 +196,8 @@ class Response:
 
     def _send_body(self, message: Mapping[str, Any]) -> Awaitable[None]:
         """Queue a piece of the body, the head before the first; give what sees it out."""
-        if self._state == AWAITING_START:
-            raise IllegalMessage("'http.response.body' before 'http.response.start'")
+        if not START_HELD <= self._state <= BODY:
+            raise self._illegal("'http.response.body' before the start or behind the last")
         data = message.get("body", b"")
         if type(data) is not bytes:
             data = self._body_octets(data)
@@ -326,7 +326,8 @@ class Response:
         try:
             result = await work
         except (OSError, EOFError, ValueError) as error:
-            raise self._illegal(f"{name}: {error}") from error
+            reason = getattr(error, "strerror", None) or error  # without the path once more
+            raise self._illegal(f"{name}: {reason}") from error
         if self._disconnected:
             raise ClientDisconnected("the client is gone")
         if self._state == OVER:

@@ -101,6 +101,7 @@ class Exchanges:
         "_engine",
         "_limit",
         "_loop",
+        "_outliving",
         "_schedule_flush",
         "_scope",
         "_state",
@@ -132,6 +133,7 @@ class Exchanges:
         self._cycles: dict[int, HTTPCycle] = {}
         self._websockets: dict[int, WebSocketExchange] = {}
         self._writers: dict[int, list[asyncio.Future[None]]] = {}
+        self._outliving: set[asyncio.Task[None]] = set()  # applications whose streams were reset
 
     def __bool__(self) -> bool:
         return bool(self._cycles or self._websockets)
@@ -144,6 +146,9 @@ class Exchanges:
 
     def _on_request_received(self, event: RequestReceived) -> None:
         state = self._state
+        if self._outliving and self._too_many_run():
+            self._engine.reset_stream(event.stream_id, ErrorCode.REFUSED_STREAM)
+            return
         if self._limit is not None and state.in_work >= self._limit:
             self._reject(event, 503, "too many requests at the moment", [RETRY_AFTER])
             return
@@ -192,6 +197,7 @@ class Exchanges:
         self._websockets[event.stream_id] = websocket
         response.began = self._loop.time()
         self._begin(response, websocket.cycle.run(state.app))
+        websocket.task = response.task
         if self._client_closed:
             websocket.receive_end()
 
@@ -245,9 +251,24 @@ class Exchanges:
         cycle = self._cycles.get(event.stream_id)
         if cycle is not None:
             cycle.disconnect()
+            self._note_outliving(cycle.task)
         elif (websocket := self._websockets.get(event.stream_id)) is not None:
             websocket.lose()
+            self._note_outliving(websocket.task)
         self._fail_writers(event.stream_id)
+
+    def _note_outliving(self, task: asyncio.Task[None] | None) -> None:
+        if task is not None and not task.done():
+            self._outliving.add(task)
+            task.add_done_callback(self._outliving.discard)
+
+    def _too_many_run(self) -> bool:
+        """Whether as many applications run as a client may have streams, reset or not.
+
+        Otherwise resets would let it start any number of them (CVE-2023-44487).
+        """
+        running = len(self._outliving) + len(self._cycles) + len(self._websockets)
+        return running >= self._state.config.http2.max_concurrent_streams
 
     def _on_send_queue_drained(self, event: SendQueueDrained) -> None:
         self._wake_writers(event.stream_id)

@@ -111,6 +111,7 @@ class WebSocketExchange:
         "_unanswerable",
         "_version",
         "cycle",
+        "task",
     )
 
     def __init__(
@@ -124,6 +125,7 @@ class WebSocketExchange:
         config: WebSocketConfig,
     ) -> None:
         self.cycle = WebSocketCycle(self, response, default_fields)
+        self.task: asyncio.Task[None] | None = None  # the application's, the connection's to set
         self._streams = streams
         self._engine = engine
         self._loop = loop

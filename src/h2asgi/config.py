@@ -288,10 +288,15 @@ class Limits:
         "retry-after. [default: no limit]",
         minimum=1,
     )  # fmt: skip
-    max_header_fields: int = option(
-        MAX_HEADER_FIELDS, "max-header-fields", "Limits",
-        "Header fields of one HTTP/2 request, all its cookies counted as one; more is answered "
-        "with 431.", minimum=16,
+    requests_per_connection: int | None = option(
+        None, "limit-requests-per-connection", "Limits",
+        "Requests after which a connection ends: gracefully on HTTP/2, with connection: close on "
+        "HTTP/1.1. [default: no limit]", minimum=1,
+    )  # fmt: skip
+    http2_max_header_fields: int = option(
+        MAX_HEADER_FIELDS, "http2-max-header-fields", "Limits",
+        "Header fields of one request, all its cookies counted as one; more is answered with 431.",
+        minimum=16,
     )  # fmt: skip
     http2_reset_burst: int = option(
         1000, "http2-reset-burst", "Limits",

@@ -275,23 +275,16 @@ class Connection(asyncio.BufferedProtocol):
         config = self._state.config
         self._write_size = HTTP1_WRITE_SIZE
         engine = http1_engine(config.http1)
-        now, websocket = self._loop.time(), config.websocket.enabled
-        self._start(engine(config.http1, config.timeouts, now, websocket=websocket))
+        now, websocket, limits = self._loop.time(), config.websocket.enabled, config.limits
+        self._start(engine(config.http1, config.timeouts, now, websocket=websocket, limits=limits))
 
     def _start_http2(self) -> None:
         config = self._state.config
         engine = http2_engine(config.http2)
         budget = self._state.unread_bodies
-        now, websocket = self._loop.time(), config.websocket.enabled
+        now, websocket, limits = self._loop.time(), config.websocket.enabled, config.limits
         self._start(
-            engine(
-                config.http2,
-                config.timeouts,
-                now,
-                budget,
-                websocket=websocket,
-                limits=config.limits,
-            )
+            engine(config.http2, config.timeouts, now, budget, websocket=websocket, limits=limits)
         )
 
     def _take_events(self) -> None:

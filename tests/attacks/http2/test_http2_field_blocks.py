@@ -157,7 +157,7 @@ def test_blocks_that_never_end_are_cut_off(peer: Peer, size: int) -> None:
 
 @pytest.fixture
 def few(connect: Callable[..., Peer]) -> Peer:
-    return connect(limits=Limits(max_header_fields=20))
+    return connect(limits=Limits(http2_max_header_fields=20))
 
 
 def test_more_fields_than_are_allowed_are_answered_with_431(few: Peer) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from http1_peer import EngineFactory, Peer
 
-from h2asgi.config import HTTP1Config, Timeouts
+from h2asgi.config import HTTP1Config, Limits, Timeouts
 from h2asgi.protocol.engines import http1_engine
 
 REQUIRE_NATIVE = os.environ.get("H2ASGI_REQUIRE_NATIVE") == "1"
@@ -28,9 +28,12 @@ def engine_factory(request: pytest.FixtureRequest) -> EngineFactory:
 def connect(engine_factory: EngineFactory) -> Callable[..., Peer]:
     """Open a connection at time 0, with options of ``HTTP1Config`` by keyword."""
 
-    def open_connection(*, websocket: bool = False, **options: Any) -> Peer:
+    def open_connection(
+        *, websocket: bool = False, limits: Limits | None = None, **options: Any
+    ) -> Peer:
         config = HTTP1Config(**options)
-        return Peer(engine_factory(config, Timeouts(), 0.0, websocket=websocket))
+        engine = engine_factory(config, Timeouts(), 0.0, websocket=websocket, limits=limits)
+        return Peer(engine)
 
     return open_connection
 

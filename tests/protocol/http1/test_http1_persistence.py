@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from http1_peer import GET, POST_CHUNKED, Peer, post, termination
 
+from h2asgi.config import Limits
 from h2asgi.errors import ErrorCode
 from h2asgi.protocol.events import DataReceived, RequestEnded, RequestReceived, StreamReset
 
@@ -30,6 +31,17 @@ def test_connection_persists_by_default(peer: Peer) -> None:
         assert request.stream_id == stream_id
         assert peer.answer(stream_id, b"x") == []
         assert b"connection" not in peer.received()
+
+
+def test_last_request_of_a_limit_is_answered_with_close(connect: Callable[..., Peer]) -> None:
+    peer = connect(limits=Limits(requests_per_connection=3))
+    peer.feed(GET + GET)
+    for stream_id in (1, 2):
+        peer.answer(stream_id, b"x")
+        assert b"connection" not in peer.received()
+    peer.feed(GET + GET)
+    assert termination(peer.answer(3, b"x")).error_code == ErrorCode.NO_ERROR
+    assert peer.received().endswith(b"connection: close\r\n\r\nx")
 
 
 @pytest.mark.parametrize(

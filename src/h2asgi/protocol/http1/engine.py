@@ -24,9 +24,10 @@ answered like any other, and is the last of its connection.
 from __future__ import annotations
 
 from enum import IntEnum
+from math import inf
 from typing import ClassVar
 
-from ...config import HTTP1Config, Timeouts
+from ...config import HTTP1Config, Limits, Timeouts
 from ...errors import ErrorCode
 from ..engine import SEND_HIGH_WATER, SEND_LOW_WATER
 from ..events import (
@@ -78,9 +79,16 @@ class HTTP1Engine:
     http_version: ClassVar[str] = "1.1"
 
     def __init__(
-        self, config: HTTP1Config, timeouts: Timeouts, now: float, *, websocket: bool = False
+        self,
+        config: HTTP1Config,
+        timeouts: Timeouts,
+        now: float,
+        *,
+        websocket: bool = False,
+        limits: Limits | None = None,
     ) -> None:
         self._websocket = websocket
+        self._last_request = (limits or Limits()).requests_per_connection or inf
         self._parser = self.parser(config.max_head_size)
         self._receive_window = config.receive_window
         self._time_allowed = (  # by phase
@@ -168,6 +176,8 @@ class HTTP1Engine:
         exchange = self._exchange
         if exchange is None or exchange.stream_id != stream_id or exchange.begun:
             return
+        if stream_id >= self._last_request:
+            exchange.persistent = False
         if self._closing or exchange.awaiting_continue or (self._eof and not self._parser.data):
             # A client that was not told to continue may send the body or not, so
             # that nobody could tell where its next request begins.

@@ -9,7 +9,8 @@ from http2_peer import Goaway, Headers, Peer, Ping, ping
 from h2asgi.config import Limits
 from h2asgi.errors import ErrorCode
 from h2asgi.protocol.events import ConnectionTerminated
-from h2asgi.protocol.http2.goaway import MAX_STREAM_ID, SHUTDOWN_PING
+from h2asgi.protocol.http2.goaway import SHUTDOWN_PING
+from h2asgi.protocol.http2.stream import MAX_STREAM_ID
 
 
 def test_last_request_is_followed_by_a_graceful_end(connect: Callable[..., Peer]) -> None:

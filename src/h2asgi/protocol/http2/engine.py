@@ -9,7 +9,6 @@ they meet, behind the seam. The engines derive from it and name their library's
 
 from __future__ import annotations
 
-from math import inf
 from typing import ClassVar
 
 from ...config import HTTP2Config, Limits, Timeouts
@@ -79,8 +78,6 @@ class HTTP2Engine:
         self._preface_deadline = now + timeouts.first_bytes
         self._idle_since: float | None = now  # None while a stream is open
         self._terminated = False
-        # By its id: they rise by 2, from 1 on.
-        self._last_request = 2 * (limits.requests_per_connection or inf) - 1
 
     def _send_settings(self, websocket: bool) -> None:
         """Our half of the connection preface (RFC 9113 section 3.4)."""
@@ -235,7 +232,7 @@ class HTTP2Engine:
                 # client to stop sending.
                 sender.write(frames.rst_stream(stream.stream_id, ErrorCode.NO_ERROR))
                 self._receiver.close(stream, by_us=True)
-        if self._codec.spent or self._streams.highest >= self._last_request:
+        if self._codec.spent:
             self._goaway.begin(self._now)
         self._notice_idle()
 

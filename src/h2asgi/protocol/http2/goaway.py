@@ -5,9 +5,7 @@ from __future__ import annotations
 from ...errors import ErrorCode
 from . import frames
 from .sender import Sender
-from .stream import StreamTable
-
-MAX_STREAM_ID = 2**31 - 1
+from .stream import MAX_STREAM_ID, StreamTable
 
 SHUTDOWN_GRACE = 1.0
 """Seconds for the answer to the PING between the two GOAWAY frames."""

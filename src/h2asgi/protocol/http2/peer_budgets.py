@@ -13,6 +13,7 @@ from __future__ import annotations
 from ...config import Limits
 from ...errors import ErrorCode, PeerConnectionError
 from ...limits import RateBudget
+from .stream import MAX_STREAM_ID
 
 
 class PeerBudgets:
@@ -21,15 +22,18 @@ class PeerBudgets:
     ``earned`` is how many frames the peer may send in answer to ours, without
     touching its budget: an honest one sends up to two WINDOW_UPDATEs for a
     DATA frame, and some a PING. It has no bound, since the frames of a whole
-    download may be on their way before the first is answered.
+    download may be on their way before the first is answered. The request
+    ``last_stream_id`` is the last one before the connection ends in good grace.
     """
 
-    __slots__ = ("_control_frames", "_resets", "earned")
+    __slots__ = ("_control_frames", "_resets", "earned", "last_stream_id")
 
     def __init__(self, limits: Limits) -> None:
         self._resets = RateBudget(limits.http2_reset_burst, limits.http2_reset_rate)
         self._control_frames = RateBudget(limits.http2_control_burst, limits.http2_control_rate)
         self.earned = 0
+        requests = limits.requests_per_connection or MAX_STREAM_ID
+        self.last_stream_id = 2 * requests - 1  # they rise by 2, from 1 on
 
     def lose_request(self, now: float) -> None:
         """Count a request that was reset by the peer, refused, rejected or malformed."""

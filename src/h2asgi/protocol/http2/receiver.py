@@ -21,16 +21,17 @@ from ..headers import RequestError, RequestHead
 from . import frames
 from .field_block import FieldBlock, check_dependency
 from .frames import Flag, Frame, FrameReader, FrameType
-from .goaway import MAX_STREAM_ID, SHUTDOWN_PING, Goaway
+from .goaway import SHUTDOWN_PING, Goaway
 from .peer_budgets import PeerBudgets
 from .peer_settings import DEFAULT_WINDOW
 from .receive_window import ConnectionWindow, ReceiveWindow
 from .sections import RequestSections
 from .sender import Sender
-from .stream import Stream, StreamTable
+from .stream import MAX_STREAM_ID, Stream, StreamTable
 from .window_growth import MEASURING_PING, WindowGrowth
 
 HTTP_VERSION = "2"
+_HEADERS = FrameType.HEADERS  # looked up for every frame
 
 
 class Receiver:
@@ -57,6 +58,7 @@ class Receiver:
         self._sender = sender
         self._goaway = goaway
         self._budgets = budgets
+        self._last_stream_id = budgets.last_stream_id
         self._now = 0.0
         self._reader = FrameReader(config.max_frame_size)
         self._block = FieldBlock(config.max_header_list_size)
@@ -88,7 +90,7 @@ class Receiver:
         if not self.settings_received and kind != FrameType.SETTINGS:
             # Section 3.4.
             raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "first frame is not SETTINGS")
-        if kind > FrameType.HEADERS:
+        if kind > _HEADERS:
             self._budgets.take_control_frame(now)
         if kind < len(_RECEIVE):  # section 5.5: frames of unknown types are ignored
             _RECEIVE[kind](self, flags, stream_id, payload)
@@ -187,6 +189,8 @@ class Receiver:
         if len(self._streams.open) >= self._config.max_concurrent_streams:
             # Section 5.1.2; the client may try again.
             raise PeerStreamError(ErrorCode.REFUSED_STREAM, "too many streams")
+        if stream_id >= self._last_stream_id:
+            self._goaway.begin(self._now)
         if isinstance(head, RequestError):
             if head.status == 400:
                 # Section 8.1.1: malformed.

@@ -51,7 +51,6 @@ class Sender:
         self._unqueued = 0
         self._answers = 0
         self._answer_octets = 0
-        self._dribbled = 0  # DATA frames, as ``DRIBBLE`` says
         self._window = DEFAULT_WINDOW  # the connection's
         self._max_frame_size = SMALLEST_FRAME_SIZE  # what the peer takes
         self.initial_window = DEFAULT_WINDOW  # of new streams
@@ -204,12 +203,9 @@ class Sender:
         if not output:
             return b""
         data = b"".join(output)
-        # A DATA frame is two pieces, every other one is one.
-        earned = len(output) - self._answers - 2 * self._dribbled
-        if earned > 0:
-            self._budgets.earned += earned
+        self._budgets.earned += len(output) - self._answers  # a DATA frame is two pieces
         output.clear()
-        self._answers = self._answer_octets = self._unqueued = self._dribbled = 0
+        self._answers = self._answer_octets = self._unqueued = 0
         return data
 
     def _take_turn(self, stream_id: int) -> int:
@@ -231,8 +227,8 @@ class Sender:
             if outgoing.fell_to_low_water():
                 self.drained.append(stream_id)
         if outgoing.queued:
-            if size < DRIBBLE:
-                self._dribbled += size > 0
+            if 0 < size < DRIBBLE:
+                self._budgets.earned -= 2
             # A closed stream window takes it out of the round until WINDOW_UPDATE.
             if stream.send_window > 0:
                 self._queue.schedule(stream_id, outgoing)

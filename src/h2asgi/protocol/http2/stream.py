@@ -8,6 +8,8 @@ from ...errors import ErrorCode, PeerConnectionError
 from .receive_window import ReceiveWindow
 from .send_queue import Outgoing
 
+MAX_STREAM_ID = 2**31 - 1
+
 RESET_STREAMS_REMEMBERED = 1000
 """Streams that we reset, and whose late frames are therefore no mistake. Such frames were in flight
 and arrive within a round trip, long before so many others have been reset."""

@@ -273,7 +273,7 @@ class Limits:
 
     connections: int | None = option(
         None, "limit-connections", "Limits",
-        "Connections that the process may have open; more wait until others end. "
+        "Connections that the process may have open; more wait, unless idle ones give way. "
         "[default: three quarters of its file descriptors, 10,000 at most]",
         minimum=2,
     )  # fmt: skip

@@ -53,6 +53,10 @@ LEAVE_CHECK_INTERVAL = 1.0
 """Seconds between looks at whether a peer that is not read from has left: its end is not read
 either, and an application that waits for it would keep the connection for ever."""
 
+GIVE_WAY_TIME = 1.0
+"""Seconds for the peer of an idle connection to close its side too, and for a last request that is
+on its way; then somebody else has the place."""
+
 
 @dataclass(slots=True, eq=False)
 class ServerState(ApplicationState):
@@ -84,6 +88,7 @@ class Connection(asyncio.BufferedProtocol):
         self._server = server
         self._lost = lost
         self._transport: asyncio.Transport | None = None
+        self._made = self._loop.time()
         self._writing_paused = False
         self._writes = 0  # since it was last looked
         self._reading_paused = False
@@ -107,6 +112,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Choose the protocol by ALPN; in the clear, by the first bytes."""
         self._transport = cast(asyncio.Transport, transport)
+        self._made = self._loop.time()
         self._state.connections.add(self)
         self._transport.set_write_buffer_limits(high=WRITE_SIZE)
         peer = transport.get_extra_info("peername")
@@ -222,6 +228,25 @@ class Connection(asyncio.BufferedProtocol):
             self._exchanges.begin_shutdown()
         self._take_events()
         self._schedule_flush()
+
+    @property
+    def idle_since(self) -> float | None:
+        """When the last request came, or the connection; None while anything is under way."""
+        engine, transport = self._engine, self._transport
+        if transport is None or not is_delivered(transport):
+            return None
+        if engine is None or self._exchanges is None:
+            return self._made
+        return self._exchanges.last_request if engine.idle and not self._exchanges else None
+
+    def give_way(self) -> None:
+        """Close, for want of places, unless a request comes all the same."""
+        self.begin_shutdown()
+        self._loop.call_later(GIVE_WAY_TIME, self._abort_if_idle)
+
+    def _abort_if_idle(self) -> None:
+        if self.idle_since is not None:
+            self.abort()
 
     def abort_streams(self) -> None:
         """Reset whatever is still in flight, then close."""

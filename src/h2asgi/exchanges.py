@@ -107,6 +107,7 @@ class Exchanges:
         "_state",
         "_websockets",
         "_writers",
+        "last_request",
         "send_headers",
         "stopping",
     )
@@ -130,6 +131,7 @@ class Exchanges:
         self._schedule_flush = schedule_flush
         self._client_closed = False
         self.stopping = False
+        self.last_request = self._loop.time()
         self._cycles: dict[int, HTTPCycle] = {}
         self._websockets: dict[int, WebSocketExchange] = {}
         self._writers: dict[int, list[asyncio.Future[None]]] = {}
@@ -162,8 +164,7 @@ class Exchanges:
         self._cycles[event.stream_id] = cycle
         if self._client_closed:
             cycle.client_closed()
-        if state.trace is not None:
-            cycle.began = self._loop.time()
+        cycle.began = self.last_request = self._loop.time()
         if event.end_stream or not _EAGER:
             self._begin(cycle, cycle.run(state.app))
         else:
@@ -195,7 +196,7 @@ class Exchanges:
             self, self._engine, self._loop, handshake, response, defaults, config
         )
         self._websockets[event.stream_id] = websocket
-        response.began = self._loop.time()
+        response.began = self.last_request = self._loop.time()
         self._begin(response, websocket.cycle.run(state.app))
         websocket.task = response.task
         if self._client_closed:

@@ -37,6 +37,9 @@ HANDSHAKE_PATIENCE = 1.0
 """Seconds after which a handshake gives way to a new connection when there are too many: several
 round trips across the world. Whoever stalls can thus hold up others for no longer."""
 
+ROOM_INTERVAL = 0.25
+"""Seconds after which it is looked for room again, when there are as many as there may be."""
+
 WARNING_INTERVAL = 60.0
 """Seconds between two warnings that the limit is reached: a peer decides how often it is."""
 
@@ -67,7 +70,8 @@ class Listener:
     ``factory`` makes the protocol of one connection, given the address it came
     in by as in the ASGI scope's ``server``, and what it has to call once it is lost. It
     is called as soon as the connection is accepted; ``connection_made`` follows the TLS
-    handshake. ``limit`` and ``per_address`` are those of ``Admission``.
+    handshake. ``limit`` and ``per_address`` are those of ``Admission``; ``on_full`` is called
+    when somebody waits for a place that is not there, and again every ``ROOM_INTERVAL``.
     """
 
     def __init__(
@@ -79,12 +83,14 @@ class Listener:
         handshake_timeout: float,
         limit: int,
         per_address: int | None,
+        on_full: Callable[[], None],
     ) -> None:
         self._sockets = sockets
         self._factory = factory
         self._ssl_context = ssl_context
         self._handshake_timeout = handshake_timeout
         self._admission = Admission(limit, per_address, self._room_was_made)
+        self._on_full = on_full
         self._max_handshakes = min(MAX_HANDSHAKES, max(1, limit // 2))
         self._handshakes: dict[asyncio.Task[None], float] = {}  # oldest first, with their begin
         self._loop = asyncio.get_running_loop()
@@ -129,9 +135,10 @@ class Listener:
             self._loop.remove_reader(listening.sock)
 
     def _accept(self, listening: socket.socket) -> None:
+        if not self._has_room():
+            self._await_room()
+            return
         for _ in range(ACCEPTS_PER_TURN):
-            if not self._has_room():
-                return
             try:
                 sock, peer = listening.accept()
             except (BlockingIOError, InterruptedError):
@@ -144,6 +151,8 @@ class Listener:
                 return
             self._exhausted = False
             self._admit(sock, peer)
+            if not self._has_room():
+                return  # if somebody waits, the loop says so
 
     def _admit(self, sock: socket.socket, peer: Any) -> None:
         place = self._admission.enter(peer[0] if isinstance(peer, tuple) else None)
@@ -160,22 +169,23 @@ class Listener:
         self._room_was_made()
 
     def _has_room(self) -> bool:
-        """Look whether one more connection may come; if not, pause until it may."""
+        return not self._admission.full and len(self._handshakes) < self._max_handshakes
+
+    def _await_room(self) -> None:
+        """Pause until one more connection may come."""
         if self._admission.full:
             self._warn_of_limit()
-        elif len(self._handshakes) < self._max_handshakes:
-            return True
+            self._on_full()
+            delay = ROOM_INTERVAL
         else:
             oldest, began = next(iter(self._handshakes.items()))
-            patience = began + HANDSHAKE_PATIENCE - self._loop.time()
-            if patience <= 0:
+            delay = max(0.0, began + HANDSHAKE_PATIENCE - self._loop.time())
+            if not delay:  # it is over within a turn or two
                 logger.debug("a handshake gives way to a new connection")
                 oldest.cancel()
-            # One that was cancelled is over within a turn or two.
-            self._resume_after(max(0.0, patience))
         self._awaiting_room = True
         self._pause()
-        return False
+        self._resume_after(delay)
 
     def _room_was_made(self) -> None:
         if self._awaiting_room:
@@ -186,7 +196,7 @@ class Listener:
         if now - self._warned >= WARNING_INTERVAL:
             self._warned = now
             logger.warning(
-                "there are %d connections (--limit-connections): new ones wait until others end",
+                "there are %d connections (--limit-connections): idle ones give way, others wait",
                 self._admission.limit,
             )
 

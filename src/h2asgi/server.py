@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import logging
 import ssl
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from email.utils import formatdate
+from operator import itemgetter
 from types import TracebackType
 from typing import Self
 
@@ -35,6 +37,13 @@ RESET_TIMEOUT = 1.0
 CANCEL_TIMEOUT = 1.0
 """Seconds for cancelled application tasks, and then for aborted connections, to end."""
 
+IDLE_PATIENCE = 1.0
+"""Seconds that a connection may be idle in any case: for its first request, or the next one of a
+page that is loading."""
+
+PLACES_AT_ONCE = 32
+"""Idle connections that give way at a time: whoever opens hundreds a second does not push out the
+others all at once."""
 
 DELIVERY_POLL = 0.05
 """Seconds between looks at what the kernel has yet to deliver, while the server stops."""
@@ -148,6 +157,7 @@ class Server:
             handshake_timeout=config.timeouts.tls_handshake,
             limit=config.limits.connections or default_limit(),
             per_address=config.limits.connections_per_address,
+            on_full=self._make_room,
         )
         self._default_fields.start(loop)
         self._listener.start()
@@ -156,6 +166,17 @@ class Server:
     def _connection(self, server: ServerAddress, lost: Callable[[], None]) -> Connection:
         tls = self._ssl_context is not None
         return Connection(self._state, tls=tls, server=server, lost=lost)
+
+    def _make_room(self) -> None:
+        """Have connections give way to new ones that have been idle, the longest ones first."""
+        latest = asyncio.get_running_loop().time() - IDLE_PATIENCE
+        idle = [
+            (since, connection)
+            for connection in self._state.connections
+            if (since := connection.idle_since) is not None and since <= latest
+        ]
+        for _, connection in heapq.nsmallest(PLACES_AT_ONCE, idle, key=itemgetter(0)):
+            connection.give_way()
 
     def _announce(self, loop: asyncio.AbstractEventLoop) -> None:
         name = process.loop_name(loop)

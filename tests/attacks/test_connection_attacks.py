@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from attacked_server import HANG, ask, connect, hello, leave, serving, until, visit
 
-from h2asgi import listener, process
+from h2asgi import connection, listener, process
+from h2asgi import server as server_module
 from h2asgi.config import Limits, Timeouts
 from h2asgi.tls_shared import HANDSHAKES_PER_TURN
 from h2asgi.tls_transport import TLSTransport
@@ -49,9 +50,74 @@ def test_idle_connections_up_to_the_limit(run, complaints):
                 leave(await connect(server))
                 assert await visit(server) == OK
             leave(*idle)
-        warning = "there are 4 connections (--limit-connections): new ones wait until others end"
+        warning = "there are 4 connections (--limit-connections): idle ones give way, others wait"
         assert complaints == [warning]
         complaints.clear()
+
+    run(main())
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["clear", "TLS"])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\n",  # and no end of it
+        b"GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"nonsense\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",
+    ],
+    ids=["nothing", "half", "answered", "rejected", "HTTP/2"],
+)
+def test_idle_connections_give_way(run, certificate, complaints, monkeypatch, sent, tls):
+    """To clients that come later; one with a request in work stays. No idle client closes."""
+    monkeypatch.setattr(server_module, "IDLE_PATIENCE", 0.02)
+    monkeypatch.setattr(connection, "GIVE_WAY_TIME", 0.02)
+    monkeypatch.setattr(listener, "ROOM_INTERVAL", 0.02)
+    release = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/slow":
+            await release.wait()
+        await hello(scope, receive, send)
+
+    async def main() -> None:
+        certfile = certificate.certfile if tls else None
+        protocol = "h2" if sent.startswith(b"PRI") else "http/1.1"
+        context = certificate.client(protocol) if tls else None
+        options = {"ssl": context, "server_hostname": "localhost"} if tls else {}
+        async with serving(app, certfile=certfile, limits=limited(6)) as server:
+            slow = await connect(server, **options | ({"ssl": certificate.client()} if tls else {}))
+            slow[1].write(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n")
+            idle = [await connect(server, **options) for _ in range(5)]
+            for _, writer in idle:
+                writer.write(sent)
+                writer.transport.pause_reading()  # so that it does not notice the end either
+            for _ in range(3):
+                assert await visit(server, certificate.client() if tls else None) == OK
+            release.set()
+            assert await slow[0].readline() == OK + b"\r\n"
+            leave(slow, *idle)
+        assert set(complaints) <= {LIMIT_OF_6}
+        complaints.clear()
+
+    run(main())
+
+
+LIMIT_OF_6 = "there are 6 connections (--limit-connections): idle ones give way, others wait"
+
+
+def test_idle_connections_stay_while_nobody_waits(run, monkeypatch):
+    monkeypatch.setattr(server_module, "IDLE_PATIENCE", 0.0)
+
+    async def main() -> None:
+        async with serving(limits=limited(4)) as server:
+            idle = [await connect(server) for _ in range(4)]
+            for _ in range(3):
+                for streams in idle:
+                    assert await ask(streams) == OK
+            leave(*idle)
+            await until(lambda: not server._state.connections)
 
     run(main())
 

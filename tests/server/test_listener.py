@@ -80,6 +80,7 @@ class Served:
             handshake_timeout=handshake_timeout,
             limit=limit,
             per_address=per_address,
+            on_full=lambda: None,
         )
 
     def _make(self, server: tuple[str, int | None], lost: Callable[[], None]) -> Greeter:

@@ -143,6 +143,7 @@ async def openssl_client(contexts: Contexts, lines: list[bytes], *options: str) 
         handshake_timeout=10,
         limit=10,
         per_address=None,
+        on_full=lambda: None,
     )
     listener.start()
     client = await asyncio.create_subprocess_exec(

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from .config import TLSConfig
 from .errors import ConfigurationError
+from .server_names import canonical
 
 
 def check_pair(tls: TLSConfig, certificate: bytes, key: bytes, password: str | None) -> None:
@@ -60,6 +61,24 @@ def subject(certificate: bytes) -> str:
     Raises ValueError when it cannot be read.
     """
     return x509.load_der_x509_certificate(certificate).subject.rfc4514_string()
+
+
+def names(certfile: str, data: bytes) -> tuple[frozenset[str], frozenset[str]]:
+    """Give the names and addresses that the first certificate in ``data`` covers.
+
+    They are those of its subjectAltName (RFC 9110 section 4.3.4). Raises
+    ConfigurationError where there are none.
+    """
+    try:
+        extensions = _certificates(certfile, data)[0].extensions
+        found = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        raise ConfigurationError(
+            f"the certificate in {certfile} names no host: with --check-authority every request"
+            " would be refused"
+        ) from None
+    hosts = frozenset(map(canonical, found.get_values_for_type(x509.DNSName)))
+    return hosts, frozenset(map(str, found.get_values_for_type(x509.IPAddress)))
 
 
 def check_authorities(path: str, data: bytes) -> None:

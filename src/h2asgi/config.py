@@ -37,8 +37,12 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     metavar: str | None = None,
+    separator: str = ",",
 ) -> Any:
-    """Declare one setting. ``name`` is the command-line name without its dashes."""
+    """Declare one setting. ``name`` is the command-line name without its dashes.
+
+    ``separator`` stands between values of a repeatable setting in the environment.
+    """
     metadata = {
         "name": name,
         "topic": topic,
@@ -46,6 +50,7 @@ def option(
         "minimum": minimum,
         "maximum": maximum,
         "metavar": metavar,
+        "separator": separator,
     }
     return field(default=default, metadata=metadata)
 
@@ -99,6 +104,17 @@ class TLSConfig:
     ciphers: str | None = option(
         None, "ciphers", "TLS",
         "TLS 1.2 cipher suites in OpenSSL's notation; those that RFC 9113 forbids are refused.",
+    )  # fmt: skip
+    named_certificates: tuple[str, ...] = option(
+        (), "cert", "TLS",
+        "Certificate for clients that ask for NAME, such as example.com or *.example.com; "
+        "--certfile is for all others. Repeatable.",
+        metavar="NAME=CERTFILE[,KEYFILE]", separator=";",
+    )  # fmt: skip
+    check_authority: bool = option(
+        False, "check-authority", "TLS",
+        "Answer 421 to requests for a name that the certificate of their connection does not "
+        "cover.",
     )  # fmt: skip
     ca_certs: str | None = option(
         None, "ca-certs", "TLS",

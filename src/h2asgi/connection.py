@@ -122,6 +122,7 @@ class Connection(asyncio.BufferedProtocol):
             (peer[0], peer[1]) if isinstance(peer, tuple) else None,
             self._server,
             {} if ssl_object is None else {"tls": tls_extension(ssl_object)},
+            None if ssl_object is None else ssl_object.context.covers,
         )
         config = self._state.config
         if ssl_object is not None:

@@ -77,12 +77,16 @@ class ApplicationState:
 
 @dataclass(slots=True, frozen=True)
 class Endpoints:
-    """What every request of a connection says of it, as in the ASGI scope."""
+    """What every request of a connection says of it, as in the ASGI scope.
+
+    ``covers`` says whether an authority may be asked for here, if that is to be checked.
+    """
 
     scheme: str
     client: tuple[str, int] | None
     server: tuple[str, int | None]
     extensions: Mapping[str, dict[str, Any]]
+    covers: Callable[[bytes], bool] | None
 
     def __str__(self) -> str:
         return "{}:{}".format(*self.client) if self.client else "unix"
@@ -153,6 +157,10 @@ class Exchanges:
             return
         if self._limit is not None and state.in_work >= self._limit:
             self._reject(event, 503, "too many requests at the moment", [RETRY_AFTER])
+            return
+        covers = self._endpoints.covers
+        if covers is not None and not _is_covered(event, covers):
+            self._reject(event, 421, "Misdirected Request", [])
             return
         if event.protocol is not None:
             self._open_websocket(event)
@@ -410,6 +418,15 @@ class Exchanges:
         trace.request_finished(
             RequestRecord(client, method, target, version, status, body_size, duration)
         )
+
+
+def _is_covered(request: RequestReceived, covers: Callable[[bytes], bool]) -> bool:
+    """Whether the connection is for the request's authority (RFC 9110 sections 7.4 and 15.5.20).
+
+    A request of HTTP/1.0 may have none.
+    """
+    name, value = request.headers[0] if request.headers else (b"", b"")
+    return name != b"host" or covers(value)
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

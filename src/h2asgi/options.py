@@ -58,6 +58,7 @@ class Option:
     minimum: float | None = None
     maximum: float | None = None
     metavar: str | None = None
+    separator: str = ","
 
     @property
     def flag(self) -> str:
@@ -131,18 +132,18 @@ def command_line(values: Mapping[str, object]) -> Layer:
 def environment(variables: Mapping[str, str]) -> Layer:
     """The layer of ``H2ASGI_…`` variables; an empty one counts as not set."""
     values = {
-        variable[len(ENVIRONMENT_PREFIX) :].lower(): _comma_separated(variable, text)
+        variable[len(ENVIRONMENT_PREFIX) :].lower(): _separated(variable, text)
         for variable, text in variables.items()
         if variable.startswith(ENVIRONMENT_PREFIX) and variable not in NOT_OPTIONS and text
     }
     return Layer(values, lambda name: ENVIRONMENT_PREFIX + name.upper(), text=True)
 
 
-def _comma_separated(variable: str, text: str) -> object:
+def _separated(variable: str, text: str) -> object:
     option = _BY_NAME.get(variable[len(ENVIRONMENT_PREFIX) :].lower())
     if option is None or option.kind is not tuple:
         return text
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    return tuple(part.strip() for part in text.split(option.separator) if part.strip())
 
 
 def toml_file(path: str) -> Layer:
@@ -305,6 +306,10 @@ def _cross_check(values: Mapping[str, Any], labels: Mapping[str, str]) -> None:
     either("keyfile_password", "keyfile_password_file", "both give the password of the key")
     if current("keyfile") and not current("certfile"):
         raise ConfigurationError(f"{labels['keyfile']} is given without a certfile")
+    if not current("certfile") and not current("dev_cert"):
+        for name in ("cert", "check_authority", "cert_reqs"):
+            if name in labels and current(name) != _BY_NAME[name].default:
+                raise ConfigurationError(f"{labels[name]} is given without a certfile")
     _check_client_certificates(current, labels)
     if not current("http1") and not current("http2"):
         raise ConfigurationError("HTTP/1.1 and HTTP/2 are both switched off: nothing to serve")
@@ -325,8 +330,6 @@ def _cross_check(values: Mapping[str, Any], labels: Mapping[str, str]) -> None:
 def _check_client_certificates(current: Callable[[str], Any], labels: Mapping[str, str]) -> None:
     """See that nobody who means to ask for certificates serves without asking."""
     asked = current("cert_reqs") != "none"
-    if asked and not (current("certfile") or current("dev_cert")):
-        raise ConfigurationError(f"{labels['cert_reqs']} is given without a certfile: it needs TLS")
     if asked and not current("ca_certs"):
         raise ConfigurationError(
             f"{labels['cert_reqs']} is given without ca_certs: name the authorities to trust"

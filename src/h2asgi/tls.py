@@ -20,10 +20,12 @@ import re
 import ssl
 import sys
 from binascii import a2b_base64
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from .config import TLSConfig
 from .errors import ConfigurationError
+from .server_names import coverage, parse_pairs
 from .tls_context import ServerContext
 
 DEFAULT_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -41,8 +43,23 @@ _MINIMUM_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_
 def create_context(tls: TLSConfig, *, http1: bool, http2: bool) -> ServerContext:
     """Make the server's context; ``tls`` names a certificate (see ``devcerts.resolve``).
 
-    Raises ConfigurationError for files, keys, passwords and ciphers that cannot work.
+    Contexts for other names hang on it. All have the same settings, one password of keys
+    among them. Raises ConfigurationError for files, keys, passwords and ciphers that
+    cannot work.
     """
+    context = _context_of_pair(tls, http1=http1, http2=http2)
+    made = {(tls.certfile, tls.keyfile): context}
+    named = {}
+    for name, certfile, keyfile in parse_pairs(tls.named_certificates):
+        if (certfile, keyfile) not in made:
+            pair = replace(tls, certfile=certfile, keyfile=keyfile)
+            made[certfile, keyfile] = _context_of_pair(pair, http1=http1, http2=http2)
+        named[name] = made[certfile, keyfile]
+    context.named = named
+    return context
+
+
+def _context_of_pair(tls: TLSConfig, *, http1: bool, http2: bool) -> ServerContext:
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _MINIMUM_VERSIONS[tls.min_version]
     # RFC 9113 section 9.2.1: neither compression nor renegotiation.
@@ -62,7 +79,10 @@ def certificate_warnings(tls: TLSConfig) -> list[str]:
     """Say what of the chain and the revocation lists is out of date now, one sentence each."""
     assert tls.certfile is not None
     now = datetime.now(UTC)
-    warnings = _chain_warnings(tls.certfile, now)
+    others = (pair.certfile for pair in parse_pairs(tls.named_certificates))
+    warnings: list[str] = []
+    for certfile in dict.fromkeys((tls.certfile, *others)):
+        warnings += _chain_warnings(certfile, now)
     if tls.crl_file is not None:
         from . import certificates
 
@@ -176,6 +196,10 @@ def _load_pair(context: ServerContext, tls: TLSConfig) -> None:
         raise ConfigurationError(
             f"OpenSSL refuses the certificate {certfile}: {reason.replace('_', ' ').lower()}"
         ) from None
+    if tls.check_authority:
+        from . import certificates
+
+        context.covers = coverage(*certificates.names(certfile, certificate))
     if leaf := _PEM.search(certificate):
         context.server_cert = ssl.DER_cert_to_PEM_cert(a2b_base64(leaf[1]))
 

@@ -1,10 +1,12 @@
-"""An SSLContext that knows what applications are told of it."""
+"""An SSLContext that knows its certificate, and the contexts of other names."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
+
+from .server_names import wildcard
 
 
 class ServerContext(ssl.SSLContext):
@@ -12,7 +14,18 @@ class ServerContext(ssl.SSLContext):
 
     ``server_cert`` is the certificate in PEM, None in a form that is not looked into;
     ``cipher_suites`` gives the numbers of what may be negotiated, by OpenSSL's names.
+    ``covers`` says whether the certificate covers an authority, if that is to be checked.
+    ``named`` are the contexts for clients that ask for one of those names. Each has
+    tickets of its own: what was agreed under one certificate is not resumed under another.
     """
 
     server_cert: str | None = None
     cipher_suites: Mapping[str, int] = MappingProxyType({})
+    covers: Callable[[bytes], bool] | None = None
+    named: Mapping[str, ServerContext] = MappingProxyType({})
+
+    def for_name(self, name: str | None) -> ServerContext:
+        """Give the context for what a client asks for (RFC 6066 section 3), by default this one."""
+        if name is None:
+            return self
+        return self.named.get(name) or self.named.get(wildcard(name)) or self

@@ -26,6 +26,8 @@ import ssl
 from contextlib import suppress
 from typing import Any
 
+from .client_hello import ClientHello
+from .tls_context import ServerContext
 from .tls_shared import SharedByTransports
 
 WRITE_SIZE = 64 * 1024
@@ -71,7 +73,7 @@ class TLSTransport(asyncio.Transport):
             "_failure",
             "_high",
         ),
-        *("_ciphertext", "_recv_into", "_shared", "_unanswered", "_watched"),
+        *("_ciphertext", "_hello", "_recv_into", "_shared", "_unanswered", "_watched"),
         *("_incoming", "_input_ended", "_input_over", "_loop", "_lost", "_low"),
         *("_outgoing", "_protocol", "_reading", "_sock", "_ssl", "_unsent", "_waiting_to_write"),
         *("_notified", "_writing_paused"),
@@ -92,6 +94,8 @@ class TLSTransport(asyncio.Transport):
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        has_names = isinstance(context, ServerContext) and context.named
+        self._hello = ClientHello() if has_names else None  # until it is whole
         self._protocol: asyncio.BufferedProtocol
         # Input.
         self._reading = False
@@ -135,12 +139,26 @@ class TLSTransport(asyncio.Transport):
             if not data:
                 raise ConnectionResetError("the client left during the handshake")
             self._incoming.write(data)
+            if self._hello is not None and not self._choose_context(self._hello, data):
+                continue
             async with self._shared.handshake_step:
                 if self._handshake_done():
                     return
                 await asyncio.sleep(0)
             if self._outgoing.pending:
                 await self._loop.sock_sendall(self._sock, self._outgoing.read())
+
+    def _choose_context(self, hello: ClientHello, data: bytes) -> bool:
+        """Take the context of the name that the client asks for; says if that is known yet."""
+        if not hello.feed(data):
+            return False
+        self._hello = None
+        context = self._ssl.context
+        assert isinstance(context, ServerContext)
+        named = context.for_name(hello.server_name)
+        if named is not context:
+            self._ssl = named.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        return True
 
     def _handshake_done(self) -> bool:
         try:

@@ -59,6 +59,8 @@ def needed(option: Option) -> dict[str, Any]:
     needs: dict[str, dict[str, Any]] = {
         "keyfile": {"certfile": "cert.pem"},
         "ca_certs": {"certfile": "cert.pem", "cert_reqs": "required"},
+        "cert": {"certfile": "cert.pem"},
+        "check_authority": {"certfile": "cert.pem"},
         "cert_reqs": {"certfile": "cert.pem", "ca_certs": "ca.pem"},
         "crl_file": {"certfile": "cert.pem", "cert_reqs": "optional", "ca_certs": "ca.pem"},
         "http2_max_connection_window": {"http2_connection_window": 65_535},
@@ -86,7 +88,7 @@ def test_every_option_can_be_given_on_the_command_line(option: Option) -> None:
 @each_option
 def test_every_option_can_be_given_in_the_environment(option: Option) -> None:
     value = other_value(option)
-    text = ", ".join(value) if option.kind is tuple else str(value)
+    text = f"{option.separator} ".join(value) if option.kind is tuple else str(value)
     extra = {BY_NAME[name].variable: str(given) for name, given in needed(option).items()}
     assert read(resolve(**{option.variable: text}, **extra), option) == value
 

@@ -93,6 +93,7 @@ class H2Client:
         path: str,
         method: str = "GET",
         *,
+        authority: str = "localhost",
         headers: Iterable[tuple[str, str]] = (),
         end_stream: bool = True,
     ) -> int:
@@ -101,7 +102,7 @@ class H2Client:
         fields = [
             (":method", method),
             (":scheme", "https" if isinstance(self.sock, ssl.SSLSocket) else "http"),
-            (":authority", "localhost"),
+            (":authority", authority),
             (":path", path),
             *headers,
         ]

@@ -30,7 +30,10 @@ class Response:
     status: int = 0
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     informational: list[int] = field(default_factory=list)
+    hints: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Fields of the informational ones."""
     body: bytearray = field(default_factory=bytearray)
+    trailers: list[tuple[bytes, bytes]] = field(default_factory=list)
     ended: bool = False
     reset: int | None = None
     """Error code of the server's RST_STREAM."""
@@ -195,6 +198,13 @@ class H2Client:
             case h2.events.InformationalResponseReceived(stream_id=stream_id, headers=headers):
                 status = int(dict(headers)[b":status"])
                 self.responses[stream_id].informational.append(status)
+                self.responses[stream_id].hints += [
+                    (bytes(name), bytes(value)) for name, value in headers if name[:1] != b":"
+                ]
+            case h2.events.TrailersReceived(stream_id=stream_id, headers=headers):
+                self.responses[stream_id].trailers = [
+                    (bytes(name), bytes(value)) for name, value in headers
+                ]
             case h2.events.DataReceived(stream_id=stream_id, data=data):
                 self.responses[stream_id].body += data
                 if self.acknowledge:

@@ -1,0 +1,145 @@
+"""Hours by hand, a minute in CI: ``python -m tests.soak [--seconds 60] [OPTION...]``.
+
+Honest and hostile clients at once against one server, which OPTIONs of h2asgi may set up. Then all
+leave, and the server must hold what it held at the start. Exits with 1 if it holds more, if an
+honest request failed, or if it complained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from . import honest, hostile
+from .soak_app import Ledger
+from .target import Target, Watcher, processes, serving_command
+
+HONEST, HOSTILE = 6, 8
+"""Clients at a time, so that two cores are busy but not beyond."""
+
+LEFT_WITHIN = 45.0
+"""Seconds in which all has to be given back; who never reads is waited for the longest."""
+
+MORE_MEMORY = 24 * 1024 * 1024
+"""Octets that the process may have grown by: what malloc keeps after a peak, and the arenas of
+Python, which are given back only when they are empty. A leak of an octet a request shows in the
+objects first."""
+
+SAMPLE = 1.0
+
+
+@dataclass
+class Outcome:
+    """What was held at the start, at most, and at the end; what was done in between."""
+
+    start: Ledger
+    peak: Ledger
+    end: Ledger
+    answered: int
+    attacks: int
+    failures: list[str]
+
+    @property
+    def grown(self) -> list[str]:
+        """What is held at the end and was not at the start."""
+        start, end = dataclasses.asdict(self.start), dataclasses.asdict(self.end)
+        start["memory"] += MORE_MEMORY
+        return [name for name in end if end[name] > start[name]]
+
+
+def soak(seconds: float, *options: str) -> Outcome:
+    with serving_command(*options) as (command, target):
+        watcher = Watcher(target)
+        start = _warm_up(target, watcher)
+        answered, attacks, failures, peak = _busy(target, watcher, seconds)
+        end = _until_left(watcher, start)
+        watcher.close()
+        assert command.process.poll() is None
+    return Outcome(start, _peak(peak, end), end, answered, attacks, failures)
+
+
+def _warm_up(target: Target, watcher: Watcher) -> Ledger:
+    """Have everything happen once, so that what is made once is there; give what is held then."""
+    for errand in honest.ERRANDS:
+        errand(target)
+    with ThreadPoolExecutor(HOSTILE) as attackers:
+        for done in [attackers.submit(attack, target) for attack in hostile.ATTACKS.values()]:
+            done.result()
+    watcher.read()  # this request is remembered too
+    return _until_left(watcher, None)
+
+
+def _busy(target: Target, watcher: Watcher, seconds: float) -> tuple[int, int, list[str], Ledger]:
+    stopped = processes.Event()
+    honest_results, hostile_results = processes.Queue(), processes.Queue()
+    kind = (HONEST, stopped, honest_results)
+    harmful = (list(hostile.ATTACKS), HOSTILE, stopped, hostile_results)
+    clients = [
+        processes.Process(target=honest.run, args=(target, *kind)),
+        processes.Process(target=hostile.run, args=(target, *harmful)),
+    ]
+    for client in clients:
+        client.start()
+    peak = watcher.read()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        stopped.wait(SAMPLE)
+        peak = _peak(peak, watcher.read())
+    stopped.set()
+    answered, failures = honest_results.get()
+    attacks = hostile_results.get()
+    for client in clients:
+        client.join()
+    return answered, attacks, failures, peak
+
+
+def _peak(one: Ledger, other: Ledger) -> Ledger:
+    pairs = zip(dataclasses.astuple(one), dataclasses.astuple(other), strict=True)
+    return Ledger(*map(max, pairs))
+
+
+def _until_left(watcher: Watcher, start: Ledger | None) -> Ledger:
+    """Wait until all clients are gone, and what they had; or until it is clear that it stays."""
+    until = time.monotonic() + LEFT_WITHIN
+    while True:
+        ledger = watcher.read(collect=True)
+        left = ledger.connections == ledger.requests == 1
+        if start is not None:
+            left = left and ledger.objects <= start.objects and ledger.tasks <= start.tasks
+        if left or time.monotonic() > until:
+            return ledger
+        time.sleep(SAMPLE)
+
+
+def table(outcome: Outcome) -> str:
+    lines = ["| | start | peak | end |", "|---|---|---|---|"]
+    for field in dataclasses.fields(Ledger):
+        values = [
+            getattr(ledger, field.name) for ledger in (outcome.start, outcome.peak, outcome.end)
+        ]
+        cells = [f"{v / 2**20:.1f} MiB" if field.name == "memory" else f"{v:,}" for v in values]
+        lines.append(f"| {field.name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    known, options = parser.parse_known_args()
+    outcome = soak(known.seconds, *options)
+    print(table(outcome))
+    print(f"{outcome.answered:,} honest requests and messages, {len(outcome.failures)} failures")
+    print(f"{outcome.attacks:,} attacks")
+    for failure in outcome.failures[:20]:
+        print(failure)
+    if outcome.grown:
+        print(f"more at the end than at the start: {', '.join(outcome.grown)}")
+    return 1 if outcome.failures or outcome.grown else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -133,6 +133,10 @@ HTTP1: dict[str, tuple[bytes, bytes, bytes, Fields, RequestHead | int]] = {
     "host-comes-first": (
         b"GET", b"/", b"1.1", [(b"x", b"1"), HOST], get([HOST, (b"x", b"1")]),
     ),
+    "cookies-without-the-empty-ones": (
+        b"GET", b"/", b"1.1", [HOST, (b"cookie", b""), (b"cookie", b"a"), (b"cookie", b"")],
+        get([HOST, (b"cookie", b"a")]),
+    ),
     "cookies-joined-at-the-end": (
         b"GET", b"/", b"1.1", [(b"cookie", b"a"), HOST, (b"cookie", b"b"), (b"x", b"1")],
         get([HOST, (b"x", b"1"), (b"cookie", b"a; b")]),
@@ -229,6 +233,10 @@ HTTP2: dict[str, tuple[Fields, RequestHead | int]] = {
     "equal-host-replaced": ([*PSEUDO, (b"x", b"1"), HOST], get([HOST, (b"x", b"1")])),
     "host-equal-but-for-case": ([*PSEUDO, (b"host", b"A.Example")], get([HOST])),
     "host-without-authority": ([*pseudo(authority=None), HOST], get([HOST])),
+    "cookies-without-the-empty-ones": (
+        [*PSEUDO, (b"cookie", b"a"), (b"cookie", b"")],
+        get([HOST, (b"cookie", b"a")]),
+    ),
     "cookies-joined-at-the-end": (
         [*PSEUDO, (b"cookie", b"a"), (b"cookie", b"b"), (b"x", b"1")],
         get([HOST, (b"x", b"1"), (b"cookie", b"a; b")]),

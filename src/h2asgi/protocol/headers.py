@@ -345,7 +345,8 @@ class _FieldSection:
         headers = self.headers
         if self.cookies:
             # RFC 9113 section 8.2.3, before anything that is not HTTP/2 sees them.
-            headers.append((b"cookie", b"; ".join(self.cookies)))
+            # An empty one would leave white space at an end, where RFC 9110 section 5.5 has none.
+            headers.append((b"cookie", b"; ".join(filter(None, self.cookies))))
         if authority is not None:
             headers.insert(0, (b"host", authority))
         return RequestHead(method, target, headers, self.content_length, self.expect_continue)

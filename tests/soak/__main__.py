@@ -12,10 +12,11 @@ import dataclasses
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 from . import honest, hostile
-from .soak_app import Ledger
+from .soak_app import DEAF, Ledger
 from .target import Target, Watcher, processes, serving_command
 
 HONEST, HOSTILE = 6, 8
@@ -69,6 +70,7 @@ def _warm_up(target: Target, watcher: Watcher) -> Ledger:
     with ThreadPoolExecutor(HOSTILE) as attackers:
         for done in [attackers.submit(attack, target) for attack in hostile.ATTACKS.values()]:
             done.result()
+    time.sleep(DEAF)
     for _ in range(3):  # the head of either request is remembered when it is seen again
         watcher.read()
         watcher.read(collect=True)
@@ -76,27 +78,21 @@ def _warm_up(target: Target, watcher: Watcher) -> Ledger:
 
 
 def _busy(target: Target, watcher: Watcher, seconds: float) -> tuple[int, int, list[str], Ledger]:
-    stopped = processes.Event()
-    honest_results, hostile_results = processes.Queue(), processes.Queue()
-    kind = (HONEST, stopped, honest_results)
-    harmful = (list(hostile.ATTACKS), HOSTILE, stopped, hostile_results)
-    clients = [
-        processes.Process(target=honest.run, args=(target, *kind)),
-        processes.Process(target=hostile.run, args=(target, *harmful)),
-    ]
-    for client in clients:
-        client.start()
+    stopped, results = processes.Event(), processes.Queue()
+    arguments = (target, HONEST, stopped, results)
+    clients = processes.Process(target=honest.run, args=arguments, daemon=True)
+    clients.start()
     peak = watcher.read()
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        stopped.wait(SAMPLE)
-        peak = _peak(peak, watcher.read())
-    stopped.set()
-    answered, failures = honest_results.get()
-    attacks = hostile_results.get()
-    for client in clients:
-        client.join()
-    return answered, attacks, failures, peak
+    attackers = hostile.Attackers(target, HOSTILE)
+    with closing(attackers), attackers.attacking(*hostile.ATTACKS):
+        while time.monotonic() < until:
+            time.sleep(SAMPLE)
+            peak = _peak(peak, watcher.read())
+        stopped.set()
+    answered, failures = results.get()
+    clients.join()
+    return answered, attackers.attacks, failures, peak
 
 
 def _peak(one: Ledger, other: Ledger) -> Ledger:

@@ -11,11 +11,13 @@ import argparse
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 
-from . import honest, hostile
-from .target import Target, processes, serving_command
+from . import honest
+from .hostile import ATTACKS, Attackers
+from .target import Target, serving_command
 
 CLIENTS = 20
 PAUSE = 0.05
@@ -30,7 +32,6 @@ class Crowd:
 
     latencies: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    attacks: int = 0
 
     def percentile(self, share: float) -> float:
         """Seconds that this share of the requests was answered in."""
@@ -42,26 +43,18 @@ class Crowd:
         return not self.failures and self.percentile(0.99) < MOST
 
 
-def beside(target: Target, attack: str | None, requests: int) -> Crowd:
-    """Let each of the clients make so many requests while the attack goes on."""
+def beside(target: Target, attackers: Attackers, names: Sequence[str], requests: int) -> Crowd:
+    """Let each of the clients make so many requests while these attacks go on in turn."""
     crowd = Crowd()
-    stopped, results = processes.Event(), processes.Queue()
-    names = [attack] if attack is not None else []
-    attacker = processes.Process(
-        target=hostile.run, args=(target, names, ATTACKERS if names else 0, stopped, results)
-    )
-    attacker.start()
     clients = [
         threading.Thread(target=_visit, args=(target, number, requests, crowd))
         for number in range(CLIENTS)
     ]
-    for client in clients:
-        client.start()
-    for client in clients:
-        client.join()
-    stopped.set()
-    crowd.attacks = results.get()
-    attacker.join()
+    with attackers.attacking(*names) if names else nullcontext():
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
     return crowd
 
 
@@ -89,11 +82,19 @@ def main() -> int:
     verdicts = []
     print("| beside | attacks | requests | failed | p50 ms | p99 ms | most ms |")
     print("|---|---|---|---|---|---|---|")
-    with serving_command(*options) as (_, target):
-        for name in (None, *hostile.ATTACKS):
-            crowd = beside(target, name, int(known.seconds / PAUSE))
+    with (
+        serving_command(*options) as (_, target),
+        closing(Attackers(target, ATTACKERS)) as attackers,
+    ):
+        for name in ("", *ATTACKS):
+            crowd = beside(target, attackers, [name] if name else [], int(known.seconds / PAUSE))
             figures = [f"{crowd.percentile(share) * 1000:.1f}" for share in (0.5, 0.99, 1.0)]
-            cells = [name or "nothing", crowd.attacks, len(crowd.latencies), len(crowd.failures)]
+            cells = [
+                name or "nothing",
+                attackers.attacks,
+                len(crowd.latencies),
+                len(crowd.failures),
+            ]
             print("|", " | ".join(map(str, [*cells, *figures])), "|", flush=True)
             for failure in crowd.failures:
                 print(failure, file=sys.stderr)

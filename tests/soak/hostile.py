@@ -12,16 +12,16 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from hpack import Encoder
 
-from .target import Target
+from .target import Target, processes
 
 import http2_peer as wire  # isort: skip  # which target.py has found
 
-PATIENCE = 1.0
+PATIENCE = 0.5
 """Seconds that one holds what it has got hold of, or waits for a server that does not read."""
 
 ASK = b"GET /hello HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -282,11 +282,8 @@ ATTACKS: dict[str, Callable[[Target], None]] = {
 }
 
 
-def run(target: Target, names: list[str], clients: int, stopped: Any, results: Any) -> None:
-    """In a process of its own: the attacks in turn, so many at once, until ``stopped``.
-
-    Puts how many there were into ``results``.
-    """
+def run(target: Target, names: Sequence[str], clients: int, stopped: Any) -> int:
+    """Attack in turn, so many at once, until ``stopped``; give how many attacks there were."""
     counts = [0] * clients
 
     def attack(number: int) -> None:
@@ -299,4 +296,37 @@ def run(target: Target, names: list[str], clients: int, stopped: Any, results: A
         thread.start()
     for thread in threads:
         thread.join()
-    results.put(sum(counts))
+    return sum(counts)
+
+
+def serve(target: Target, clients: int, orders: Any, stopped: Any, reports: Any) -> None:
+    """In a process of its own: do what ``orders`` name, until they are None."""
+    while (names := orders.get()) is not None:
+        reports.put("begun")
+        reports.put(run(target, names, clients, stopped))
+
+
+class Attackers:
+    """A process for attacks, and what it is told; ``attacks`` is how many there were last."""
+
+    def __init__(self, target: Target, clients: int) -> None:
+        self.attacks = 0
+        self._orders, self._reports = processes.Queue(), processes.Queue()
+        self._stopped = processes.Event()
+        arguments = (target, clients, self._orders, self._stopped, self._reports)
+        self._process = processes.Process(target=serve, args=arguments, daemon=True)
+        self._process.start()
+
+    @contextlib.contextmanager
+    def attacking(self, *names: str) -> Iterator[None]:
+        """Attack in these ways, in turn, for as long as the context is open."""
+        self._stopped.clear()
+        self._orders.put(names)
+        self._reports.get()
+        yield
+        self._stopped.set()
+        self.attacks = self._reports.get()
+
+    def close(self) -> None:
+        self._orders.put(None)
+        self._process.join()

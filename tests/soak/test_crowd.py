@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
 from tests.soak import crowd, hostile
 from tests.soak.target import Target, serving_command
 
-REQUESTS = 10
+REQUESTS = 5
 
 
 @pytest.fixture(scope="module")
@@ -17,9 +18,15 @@ def target() -> Iterator[Target]:
         yield target
 
 
+@pytest.fixture(scope="module")
+def attackers(target: Target) -> Iterator[hostile.Attackers]:
+    with contextlib.closing(hostile.Attackers(target, crowd.ATTACKERS)) as attackers:
+        yield attackers
+
+
 @pytest.mark.parametrize("attack", hostile.ATTACKS)
-def test_honest_clients_beside(target: Target, attack: str) -> None:
-    seen = crowd.beside(target, attack, REQUESTS)
+def test_honest_clients_beside(target: Target, attackers: hostile.Attackers, attack: str) -> None:
+    seen = crowd.beside(target, attackers, [attack], REQUESTS)
     assert seen.failures == []
     assert len(seen.latencies) == REQUESTS * crowd.CLIENTS
-    assert seen.attacks
+    assert attackers.attacks

@@ -16,6 +16,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from . import honest, hostile
+from .attackers import Attackers
 from .soak_app import DEAF, Ledger
 from .target import Target, Watcher, processes, serving_command
 
@@ -84,7 +85,7 @@ def _busy(target: Target, watcher: Watcher, seconds: float) -> tuple[int, int, l
     clients.start()
     peak = watcher.read()
     until = time.monotonic() + seconds
-    attackers = hostile.Attackers(target, HOSTILE)
+    attackers = Attackers(target, HOSTILE)
     with closing(attackers), attackers.attacking(*hostile.ATTACKS):
         while time.monotonic() < until:
             time.sleep(SAMPLE)

@@ -16,7 +16,8 @@ from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 
 from . import honest
-from .hostile import ATTACKS, Attackers
+from .attackers import Attackers
+from .hostile import ATTACKS
 from .target import Target, serving_command
 
 CLIENTS = 20

@@ -10,14 +10,12 @@ import random
 import socket
 import ssl
 import struct
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 from hpack import Encoder
 
-from .target import Target, processes
+from .target import Target
 
 import http2_peer as wire  # isort: skip  # which target.py has found
 
@@ -280,53 +278,3 @@ ATTACKS: dict[str, Callable[[Target], None]] = {
         *(messages_never_read, messages_tiny, handshakes_left, handshakes_refused, vanish_midway),
     )
 }
-
-
-def run(target: Target, names: Sequence[str], clients: int, stopped: Any) -> int:
-    """Attack in turn, so many at once, until ``stopped``; give how many attacks there were."""
-    counts = [0] * clients
-
-    def attack(number: int) -> None:
-        while not stopped.is_set():
-            ATTACKS[names[(number + counts[number]) % len(names)]](target)
-            counts[number] += 1
-
-    threads = [threading.Thread(target=attack, args=(number,)) for number in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(counts)
-
-
-def serve(target: Target, clients: int, orders: Any, stopped: Any, reports: Any) -> None:
-    """In a process of its own: do what ``orders`` name, until they are None."""
-    while (names := orders.get()) is not None:
-        reports.put("begun")
-        reports.put(run(target, names, clients, stopped))
-
-
-class Attackers:
-    """A process for attacks, and what it is told; ``attacks`` is how many there were last."""
-
-    def __init__(self, target: Target, clients: int) -> None:
-        self.attacks = 0
-        self._orders, self._reports = processes.Queue(), processes.Queue()
-        self._stopped = processes.Event()
-        arguments = (target, clients, self._orders, self._stopped, self._reports)
-        self._process = processes.Process(target=serve, args=arguments, daemon=True)
-        self._process.start()
-
-    @contextlib.contextmanager
-    def attacking(self, *names: str) -> Iterator[None]:
-        """Attack in these ways, in turn, for as long as the context is open."""
-        self._stopped.clear()
-        self._orders.put(names)
-        self._reports.get()
-        yield
-        self._stopped.set()
-        self.attacks = self._reports.get()
-
-    def close(self) -> None:
-        self._orders.put(None)
-        self._process.join()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.soak import crowd, hostile
+from tests.soak.attackers import Attackers
 from tests.soak.target import Target, serving_command
 
 REQUESTS = 5
@@ -19,13 +20,13 @@ def target() -> Iterator[Target]:
 
 
 @pytest.fixture(scope="module")
-def attackers(target: Target) -> Iterator[hostile.Attackers]:
-    with contextlib.closing(hostile.Attackers(target, crowd.ATTACKERS)) as attackers:
+def attackers(target: Target) -> Iterator[Attackers]:
+    with contextlib.closing(Attackers(target, crowd.ATTACKERS)) as attackers:
         yield attackers
 
 
 @pytest.mark.parametrize("attack", hostile.ATTACKS)
-def test_honest_clients_beside(target: Target, attackers: hostile.Attackers, attack: str) -> None:
+def test_honest_clients_beside(target: Target, attackers: Attackers, attack: str) -> None:
     seen = crowd.beside(target, attackers, [attack], REQUESTS)
     assert seen.failures == []
     assert len(seen.latencies) == REQUESTS * crowd.CLIENTS

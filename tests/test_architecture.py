@@ -31,13 +31,14 @@ ARROWS = {
     },
     "listener": {"admission", "sockets", "tls_shared", "tls_transport"},
     "connection": {
-        *{"closing", "errors", "exchanges", "limits", "protocol", "protocol.engines"},
+        *{"closing", "errors", "exchanges", "limits", "output", "protocol", "protocol.engines"},
         *{"protocol.http2", "tcp", "timer", "tls_extension"},
     },
+    "output": {"config", "protocol", "timer"},
     "closing": {"timer"},
     "exchanges": {
-        *{"asgi", "config", "errors", "protocol", "protocol.websocket", "trace"},
-        *{"websocket_exchange"},
+        *{"asgi", "config", "errors", "protocol", "protocol.websocket", "tasks", "timer"},
+        *{"trace", "websocket_exchange"},
     },
     "websocket_exchange": {
         *{"asgi", "config", "errors", "protocol", "protocol.engines", "protocol.websocket"},
@@ -68,6 +69,7 @@ ARROWS = {
     "errors": set(),
     "limits": set(),
     "admission": set(),
+    "tasks": set(),
     "tcp": set(),
     "timer": set(),
     "tls_shared": set(),

@@ -265,6 +265,23 @@ class Timeouts:
         30.0, "request-headers-timeout", "Timeouts",
         "From the first octet of a request head to its last.", minimum=0.1,
     )  # fmt: skip
+    request_body: float = option(
+        60.0, "request-body-timeout", "Timeouts",
+        "How long no octet of an awaited request body may come before the request is answered "
+        "with 408; 0 waits for ever.",
+        minimum=0.0,
+    )  # fmt: skip
+    write: float = option(
+        60.0, "write-timeout", "Timeouts",
+        "How long a client may take nothing of what waits for it; 0 waits for ever.",
+        minimum=0.0,
+    )  # fmt: skip
+    min_transfer_rate: int = option(
+        100, "min-transfer-rate", "Timeouts",
+        "Octets a second that a client sends of a body with a declared length, and takes of what "
+        "waits for it; 0 asks for none.",
+        minimum=0,
+    )  # fmt: skip
     keep_alive: float = option(
         75.0, "keep-alive-timeout", "Timeouts",
         "How long an HTTP/1.1 connection may wait for its next request.", minimum=0.1,
@@ -272,6 +289,27 @@ class Timeouts:
     http2_idle: float = option(
         300.0, "http2-idle-timeout", "Timeouts",
         "How long an HTTP/2 connection without streams stays open.", minimum=0.1,
+    )  # fmt: skip
+    http2_ping_interval: float = option(
+        0.0, "http2-ping-interval", "Timeouts",
+        "How long an HTTP/2 connection may be silent before it gets a PING; 0 sends none.",
+        minimum=0.0,
+    )  # fmt: skip
+    http2_ping_timeout: float = option(
+        20.0, "http2-ping-timeout", "Timeouts",
+        "How long such a PING may take before the connection counts as lost.", minimum=0.1,
+    )  # fmt: skip
+    response: float = option(
+        0.0, "response-timeout", "Timeouts",
+        "How long the application may take to begin a response once the request is complete; "
+        "then it is cancelled, and the answer is 503. 0 waits for ever.",
+        minimum=0.0,
+    )  # fmt: skip
+    max_connection_age: float = option(
+        0.0, "max-connection-age", "Timeouts",
+        "How old a connection may become, give or take a tenth, before it is ended gracefully; "
+        "0 sets no bound.",
+        minimum=0.0,
     )  # fmt: skip
     graceful: float = option(
         25.0, "graceful-timeout", "Timeouts",

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
@@ -24,6 +25,7 @@ from .closing import Closing
 from .errors import ErrorCode
 from .exchanges import ApplicationState, Endpoints, Exchanges
 from .limits import UNREAD_BODIES, Budget
+from .output import HTTP1_WRITE_SIZE, Output
 from .protocol.engine import Engine
 from .protocol.engines import http1_engine, http2_engine
 from .protocol.events import ConnectionTerminated, Event
@@ -37,17 +39,9 @@ logger = logging.getLogger("h2asgi")
 READ_BUFFER_SIZE = 256 * 1024
 """One buffer for all connections of a loop: what is read is handed on before the next read."""
 
-WRITE_SIZE = 128 * 1024
-"""Octets asked of an HTTP/2 engine at once, and the transport's high-water mark. What is in the
-transport can no longer be reprioritised, and larger joins cost more in copying than they save."""
-
-HTTP1_WRITE_SIZE = 1024 * 1024
-"""The same for HTTP/1.1, whose bodies are neither joined nor reprioritised: one call of the kernel
-for a large piece. A bound, because the closing time runs over what the transport has."""
-
-MAX_WRITES = 256
-"""Writes after which it is looked whether a transport keeps them, as it does when the peer does
-not read. Each costs it up to 800 octets beside its content, so tiny ones wait in the engine."""
+AGE_SPREAD = 0.1
+"""How much of their age connections differ by: those that began together, after a restart perhaps,
+do not all come back in one moment."""
 
 LEAVE_CHECK_INTERVAL = 1.0
 """Seconds between looks at whether a peer that is not read from has left: its end is not read
@@ -89,15 +83,13 @@ class Connection(asyncio.BufferedProtocol):
         self._lost = lost
         self._transport: asyncio.Transport | None = None
         self._made = self._loop.time()
-        self._writing_paused = False
-        self._writes = 0  # since it was last looked
+        self._output: Output  # there as soon as the transport is
         self._reading_paused = False
         self._peer_has_left = False  # looked for only while reading is paused
         self._flush_scheduled = False
         self._timer = Timer(state.loop, self._on_timer)
         # The protocol's side.
         self._engine: Engine | None = None
-        self._write_size = WRITE_SIZE
         self._first_bytes = bytearray()  # until they tell the protocol, in the clear
         # The application's side, there as soon as the engine is.
         self._exchanges: Exchanges | None = None
@@ -114,7 +106,9 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         self._made = self._loop.time()
         self._state.connections.add(self)
-        self._transport.set_write_buffer_limits(high=WRITE_SIZE)
+        config = self._state.config
+        timeouts = config.timeouts
+        self._output = Output(self._transport, self._timer, self._loop, timeouts, self._drop)
         peer = transport.get_extra_info("peername")
         ssl_object = transport.get_extra_info("ssl_object") if self._tls else None
         self._endpoints = Endpoints(
@@ -124,7 +118,9 @@ class Connection(asyncio.BufferedProtocol):
             {} if ssl_object is None else {"tls": tls_extension(ssl_object)},
             None if ssl_object is None else ssl_object.context.covers,
         )
-        config = self._state.config
+        if age := timeouts.max_connection_age:
+            spread = random.uniform(1 - AGE_SPREAD, 1 + AGE_SPREAD)  # noqa: S311
+            self._timer.set(self._reach_age, self._loop.time() + age * spread)
         if ssl_object is not None:
             if ssl_object.selected_alpn_protocol() == "h2":
                 self._start_http2()
@@ -140,7 +136,7 @@ class Connection(asyncio.BufferedProtocol):
         elif not config.http1.enabled:
             self._start_http2()
         else:
-            deadline = self._loop.time() + config.timeouts.first_bytes
+            deadline = self._loop.time() + timeouts.first_bytes
             self._timer.set(self._give_up_waiting, deadline)
         self._schedule_flush()
 
@@ -201,13 +197,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         """Stop asking the engine; reading goes on, or two writers would wait for each other."""
-        self._writing_paused = True
+        self._output.pause()
 
     def resume_writing(self) -> None:
         """Go on where the transport stopped."""
-        self._writing_paused = False
-        if self._transport is not None:
-            self._transport.set_write_buffer_limits(high=WRITE_SIZE)  # see MAX_WRITES
+        self._output.resume()
         self._schedule_flush()
 
     # Calls of the server.
@@ -295,11 +289,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def _start(self, engine: Engine) -> None:
         self._engine = engine
-        self._exchanges = Exchanges(self._state, self._endpoints, engine, self._schedule_flush)
+        self._exchanges = Exchanges(
+            self._state, self._endpoints, engine, self._schedule_flush, self._timer
+        )
 
     def _start_http1(self) -> None:
         config = self._state.config
-        self._write_size = HTTP1_WRITE_SIZE
+        self._output.size = HTTP1_WRITE_SIZE
         engine = http1_engine(config.http1)
         now, websocket, limits = self._loop.time(), config.websocket.enabled, config.limits
         self._start(engine(config.http1, config.timeouts, now, websocket=websocket, limits=limits))
@@ -342,7 +338,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         engine = self._engine
         if engine is not None:
-            self._write(engine, transport)
+            self._output.write(engine)
             if events := engine.take_events():
                 self._take(events)
             if self._terminated is not None:
@@ -351,21 +347,6 @@ class Connection(asyncio.BufferedProtocol):
             if self._reading_paused or engine.reading_suspended:
                 self._update_reading()
             self._timer.update(engine.next_deadline())
-
-    def _write(self, engine: Engine, transport: asyncio.Transport) -> None:
-        """Hand over what there is to send, until the transport has enough of it."""
-        now = self._loop.time()
-        while not (self._writing_paused or transport.is_closing()):
-            data = engine.data_to_send(self._write_size, now)
-            if data:
-                transport.write(data)
-                self._writes += 1
-                if self._writes > MAX_WRITES:
-                    self._writes = 0
-                    if 0 < transport.get_write_buffer_size() < WRITE_SIZE // 2:
-                        transport.set_write_buffer_limits(high=0)  # pauses until it is empty
-            if len(data) < WRITE_SIZE:
-                return
 
     def _update_reading(self) -> None:
         """Hold a peer back by TCP where the protocol has nothing better: HTTP/1.1."""
@@ -403,6 +384,19 @@ class Connection(asyncio.BufferedProtocol):
         self._take_events()
         self._schedule_flush()
 
+    def _drop(self, reason: str) -> None:
+        """Cut off a peer that does not read: there is no room for a GOAWAY."""
+        assert self._transport is not None
+        logger.debug("%s: is not read: %s", self, reason)
+        cut_off(self._transport)
+
+    def _reach_age(self) -> None:
+        """Let the requests in flight finish, and those that do not end with the connection."""
+        logger.debug("%s: is old enough", self)
+        graceful = self._state.config.timeouts.graceful
+        self._timer.set(self.abort_streams, self._loop.time() + graceful)
+        self.begin_shutdown()
+
     def _give_up_waiting(self) -> None:
         """Close a connection whose first bytes did not come."""
         logger.debug("%s: waited long enough for input", self)
@@ -414,11 +408,7 @@ class Connection(asyncio.BufferedProtocol):
         """Write what is left, then close in the way that lets it arrive."""
         assert self._transport is not None
         assert self._engine is not None
-        while not self._transport.is_closing():
-            data = self._engine.data_to_send(self._write_size, self._loop.time())
-            if not data:
-                break
-            self._transport.write(data)
+        self._output.write_all(self._engine)
         if end.error_code == ErrorCode.NO_ERROR and not end.unread_input:
             self._close_transport()
             return

@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from types import coroutine
-from typing import Any, Final
+from typing import Any
 
 from .asgi.http import HTTPCycle
 from .asgi.response import DefaultFields, Response
@@ -36,10 +35,14 @@ from .protocol.events import (
     RequestEnded,
     RequestReceived,
     RequestRejected,
+    RequestTimedOut,
     SendQueueDrained,
     StreamReset,
 )
+from .protocol.pace import LOOKS
 from .protocol.websocket.handshake import HandshakeRejected, check_handshake
+from .tasks import EAGER, begin_task, retrieve, turn_of_the_loop
+from .timer import Timer
 from .trace import RequestRecord, Trace
 from .websocket_exchange import WebSocketExchange
 
@@ -106,9 +109,12 @@ class Exchanges:
         "_limit",
         "_loop",
         "_outliving",
+        "_response_timeout",
         "_schedule_flush",
         "_scope",
         "_state",
+        "_timer",
+        "_unanswered",
         "_websockets",
         "_writers",
         "last_request",
@@ -122,8 +128,12 @@ class Exchanges:
         endpoints: Endpoints,
         engine: Engine,
         schedule_flush: Callable[[], None],
+        timer: Timer,
     ) -> None:
         self._state = state
+        self._timer = timer
+        self._unanswered: dict[int, int] = {}  # looks at the cycles that owed a response so far
+        self._response_timeout = state.config.timeouts.response
         self._loop = state.loop
         self._endpoints = endpoints
         self._scope = connection_scope(
@@ -173,7 +183,9 @@ class Exchanges:
         if self._client_closed:
             cycle.client_closed()
         cycle.began = self.last_request = self._loop.time()
-        if event.end_stream or not _EAGER:
+        if self._response_timeout and not self._timer.is_set(self._look_at_applications):
+            self._look_later()
+        if event.end_stream or not EAGER:
             self._begin(cycle, cycle.run(state.app))
         else:
             # Mostly the body comes together with the head. When the application
@@ -212,9 +224,9 @@ class Exchanges:
 
     def _begin(self, cycle: HTTPCycle, run: Coroutine[Any, Any, None]) -> None:
         state = self._state
-        task = _begin_task(state, run)
+        task = begin_task(state.loop, state.tasks, run)
         if task.done():
-            _retrieve(task)
+            retrieve(task)
         else:
             cycle.task = task
             state.tasks.add(task)
@@ -226,6 +238,14 @@ class Exchanges:
         self, request: RequestReceived | RequestRejected, status: int, reason: str, headers: Headers
     ) -> None:
         """Answer what never reaches the application."""
+        size = self._respond(request, status, reason, headers)
+        if self._state.trace is not None:
+            self._record(self._state.trace, request, status, size, 0.0)
+
+    def _respond(
+        self, request: Request | RequestRejected, status: int, reason: str, headers: Headers
+    ) -> int:
+        """Give an answer of the server's own; returns the size of its body."""
         logger.debug("%s: %d %s", self._endpoints, status, reason)
         body = f"{reason}\n".encode("latin-1", "replace")
         length = (b"content-length", b"%d" % len(body))
@@ -235,9 +255,40 @@ class Exchanges:
         if not no_content:
             self._engine.send_data(request.stream_id, body, True)
         self._schedule_flush()  # a pipelined request turns up while the flush is under way
-        if self._state.trace is not None:
-            size = 0 if no_content else len(body)
-            self._record(self._state.trace, request, status, size, 0.0)
+        return 0 if no_content else len(body)
+
+    def _on_request_timed_out(self, event: RequestTimedOut) -> None:
+        cycle = self._cycles.get(event.stream_id)
+        if cycle is not None:
+            self._answer_instead(cycle, 408, event.reason)
+
+    def _answer_instead(self, cycle: HTTPCycle, status: int, reason: str) -> None:
+        """Answer in the place of the application, to which the client is gone."""
+        cycle.answered_instead(status, self._respond(cycle.request, status, reason, []))
+
+    def _look_later(self) -> None:
+        interval = self._response_timeout / LOOKS
+        self._timer.set(self._look_at_applications, self._loop.time() + interval)
+
+    def _look_at_applications(self) -> None:
+        """Answer for those that have had a whole request for too long and began no response."""
+        before, self._unanswered = self._unanswered, {}
+        for stream_id, cycle in list(self._cycles.items()):
+            if cycle.owes_response:
+                looks = self._unanswered[stream_id] = before.get(stream_id, -1) + 1
+                if looks >= LOOKS:
+                    self._give_up(cycle)
+        if self._cycles:
+            self._look_later()
+
+    def _give_up(self, cycle: HTTPCycle) -> None:
+        """The one place where an application is cancelled; one that goes on counts as running."""
+        request_line = f"{cycle.request.method} {cycle.scope['path']!a}"
+        logger.error("%s: no response within %g s", request_line, self._response_timeout)
+        # RFC 9110 section 15.6: 504 is for gateways, and this is the origin.
+        self._answer_instead(cycle, 503, "no response from the application")
+        if cycle.task is not None:
+            cycle.task.cancel()
 
     def _on_data_received(self, event: DataReceived) -> None:
         cycle = self._cycles.get(event.stream_id)
@@ -339,7 +390,7 @@ class Exchanges:
         queued = self._engine.send_data(stream_id, data, end_stream)
         self._schedule_flush()
         if queued <= SEND_HIGH_WATER:
-            return _turn_of_the_loop()
+            return turn_of_the_loop()
         writer = self._loop.create_future()
         self._writers.setdefault(stream_id, []).append(writer)
         return writer
@@ -352,7 +403,7 @@ class Exchanges:
     def flush(self) -> Awaitable[None]:
         """See ``asgi.http.Sink``."""
         self._schedule_flush()
-        return _turn_of_the_loop()
+        return turn_of_the_loop()
 
     def acknowledge_received_data(self, stream_id: int, size: int) -> None:
         """See ``asgi.http.Sink``. What the application took, the peer may send again."""
@@ -382,7 +433,7 @@ class Exchanges:
         if cycle.task is not None:
             tasks.discard(cycle.task)
             if sys.exception() is not None:
-                cycle.task.add_done_callback(_retrieve)
+                cycle.task.add_done_callback(retrieve)
         if not tasks and state.on_idle is not None:
             state.on_idle()
 
@@ -429,41 +480,12 @@ def _is_covered(request: RequestReceived, covers: Callable[[bytes], bool]) -> bo
     return name != b"host" or covers(value)
 
 
-def _retrieve(task: asyncio.Task[None]) -> None:
-    """Spare asyncio its "exception was never retrieved"; whom it concerns has it."""
-    if not task.cancelled():
-        task.exception()
-
-
-_EAGER: Final = sys.version_info >= (3, 12)
-
-if sys.version_info >= (3, 12):
-
-    def _begin_task(state: ApplicationState, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run up to the first real wait at once, which saves a turn of the loop."""
-        return asyncio.Task(coro, loop=state.loop, eager_start=True)
-
-else:
-
-    def _begin_task(state: ApplicationState, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run in the next turn of the loop."""
-        task = state.loop.create_task(coro)
-        # One that is cancelled before that never runs, and so cannot say that it ended.
-        task.add_done_callback(state.tasks.discard)
-        return task
-
-
-@coroutine
-def _turn_of_the_loop() -> Generator[None]:
-    """Let everything that is scheduled already run first, a flush among it."""
-    yield
-
-
 _ON_EVENT: dict[type[Event], Callable[[Exchanges, Any], None]] = {
     RequestReceived: Exchanges._on_request_received,
     RequestRejected: Exchanges._on_request_rejected,
     DataReceived: Exchanges._on_data_received,
     RequestEnded: Exchanges._on_request_ended,
+    RequestTimedOut: Exchanges._on_request_timed_out,
     StreamReset: Exchanges._on_stream_reset,
     SendQueueDrained: Exchanges._on_send_queue_drained,
     PingAcknowledged: Exchanges._on_ping_acknowledged,

@@ -10,7 +10,7 @@ from applications import START, Stepwise, body, hello, reader, silent
 from peers import HTTP2Peer
 
 from h2asgi.closing import CLOSE_TIME, LINGER_OCTETS, LINGER_TIME
-from h2asgi.connection import WRITE_SIZE
+from h2asgi.output import WRITE_SIZE
 
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from applications import START, Stepwise, body, hello
 
-from h2asgi.connection import MAX_WRITES, WRITE_SIZE
 from h2asgi.errors import ClientDisconnected
+from h2asgi.output import MAX_WRITES, WRITE_SIZE
 from h2asgi.protocol.engine import SEND_HIGH_WATER, SEND_LOW_WATER
 
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"

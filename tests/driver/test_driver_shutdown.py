@@ -11,7 +11,7 @@ from applications import START, Stepwise, body, hello, silent
 
 from h2asgi import tcp
 from h2asgi.closing import LINGER_TIME
-from h2asgi.connection import WRITE_SIZE
+from h2asgi.output import WRITE_SIZE
 
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
 BROKEN = b"GET / HTTP/1.1\r\nhost: a\r\nbad name: x\r\n\r\n"

@@ -18,7 +18,7 @@ from apps import letters
 from h2client import H2Client
 from serving import BackgroundServer, Command
 
-from h2asgi.connection import WRITE_SIZE
+from h2asgi.output import WRITE_SIZE
 from h2asgi.protocol.engine import SEND_HIGH_WATER
 
 KIB = 1024

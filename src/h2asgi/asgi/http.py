@@ -97,6 +97,12 @@ class HTTPCycle(Response):
         self._close_request()
         self._finish()
 
+    def answered_instead(self, status: int, body_size: int) -> None:
+        """Take note that the server gave a whole response, before the application began one."""
+        self.status = status
+        self.body_size = body_size
+        self.disconnect()
+
     def client_closed(self) -> None:
         """Take note that the client has closed its side of the connection.
 
@@ -202,6 +208,12 @@ class HTTPCycle(Response):
             await self.send({"type": "http.response.body", "body": _ERROR_BODY})
         except ClientDisconnected:
             logger.debug("%s: gone before its answer", self._request_line())
+
+    @property
+    def owes_response(self) -> bool:
+        """Whether the request is complete, and the response has not begun."""
+        complete = self.request.end_stream or (self._body is not None and self._body.ended)
+        return complete and not self.status
 
     def _log_exception(self, error: BaseException) -> None:
         log_exception(error, self._request_line(), disconnected=self._disconnected)

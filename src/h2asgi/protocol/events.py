@@ -82,8 +82,19 @@ class RequestEnded:
 
 
 @dataclass(slots=True)
+class RequestTimedOut:
+    """The body of a request does not come, and its response has not begun: answer with 408.
+
+    The stream is still open. On HTTP/1.1 that answer is the last of the connection.
+    """
+
+    stream_id: int
+    reason: str
+
+
+@dataclass(slots=True)
 class StreamReset:
-    """The stream is gone, by the peer's will (``remote``) or because it broke a rule."""
+    """The stream is gone, by the peer's will (``remote``), or for a broken rule or a time-out."""
 
     stream_id: int
     error_code: int
@@ -124,6 +135,7 @@ Event = (
     | RequestRejected
     | DataReceived
     | RequestEnded
+    | RequestTimedOut
     | StreamReset
     | SendQueueDrained
     | PingAcknowledged

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from http1_peer import GET, POST_CHUNKED, Peer, post, termination
+from http1_peer import GET, POST_CHUNKED, EngineFactory, Peer, post, termination
 
+from h2asgi.config import HTTP1Config, Timeouts
 from h2asgi.errors import ErrorCode
 from h2asgi.protocol.events import RequestRejected
 
@@ -47,8 +48,10 @@ def test_request_head_counts_an_empty_line_before_it(peer: Peer) -> None:
     assert (rejected.status, rejected.method) == (408, "")
 
 
-def test_no_deadline_while_a_request_is_served(peer: Peer) -> None:
-    """However slow body, application and client are: other limits are for them."""
+def test_no_deadline_while_a_request_is_served(engine_factory: EngineFactory) -> None:
+    """However slow body, application and client are, when nothing is asked of them."""
+    unlimited = Timeouts(request_body=0, min_transfer_rate=0)
+    peer = Peer(engine_factory(HTTP1Config(), unlimited, 0.0))
     peer.feed(post(10, b"hello"))
     assert peer.engine.next_deadline() is None
     assert peer.wait(1000.0) == []

@@ -357,7 +357,7 @@ def test_two_stage_shutdown(peer: Peer) -> None:
 
 
 def test_shutdown_goes_on_without_an_answer_to_the_ping(peer: Peer) -> None:
-    peer.post(1)
+    peer.get(1)
     peer.engine.begin_shutdown(100.0)
     peer.received()
     assert peer.engine.next_deadline() == 101.0
@@ -474,7 +474,7 @@ def test_an_idle_connection_is_drained(engine_factory: EngineFactory) -> None:
     peer.connect()
     assert peer.engine.next_deadline() == 300.0
     peer.now = 200.0
-    peer.post(1)
+    peer.get(1)
     assert peer.engine.next_deadline() is None
     peer.now = 290.0
     peer.exchange(rst_stream(1))

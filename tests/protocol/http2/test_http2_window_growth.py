@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated_link import BODY, FRAME, Upload
 
-from h2asgi.config import KIB, MIB
+from h2asgi.config import KIB, MIB, Timeouts
 from h2asgi.errors import ErrorCode
 from h2asgi.limits import Budget
 from h2asgi.protocol.http2.window_growth import FRUITLESS_MEASUREMENTS, MEASURING_PING
@@ -174,7 +174,8 @@ def test_what_has_grown_falls_back_once_the_budget_is_exhausted(
 def test_unread_streams_do_not_open_the_connection_beyond_the_budget(
     engine_factory: EngineFactory,
 ) -> None:
-    peer = Peer(engine_factory(unread_bodies=Budget(MIB))).connect()
+    unlimited = Timeouts(request_body=0, write=0, min_transfer_rate=0)
+    peer = Peer(engine_factory(unlimited, unread_bodies=Budget(MIB))).connect()
     allowed = CONNECTION_WINDOW
     for stream_id in range(1, 33, 2):
         peer.post(stream_id)

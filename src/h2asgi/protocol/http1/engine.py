@@ -38,10 +38,12 @@ from ..events import (
     RequestEnded,
     RequestReceived,
     RequestRejected,
+    RequestTimedOut,
     SendQueueDrained,
     StreamReset,
 )
 from ..headers import RequestError
+from ..pace import Pace, Transfer
 from .exchange import Exchange, WrittenHead, informational_head, last_chunk
 from .heads import Head
 from .parser import RequestParser
@@ -91,11 +93,13 @@ class HTTP1Engine:
         self._last_request = (limits or Limits()).requests_per_connection or inf
         self._parser = self.parser(config.max_head_size)
         self._receive_window = config.receive_window
-        self._time_allowed = (  # by phase
+        self._body_pace = Pace(timeouts.request_body, timeouts.min_transfer_rate)
+        self._time_allowed = (  # by phase; in an exchange until the next look at its body
             timeouts.first_bytes,
             timeouts.request_headers,
             timeouts.keep_alive,
             DISCARD_TIMEOUT,
+            self._body_pace.interval,
         )
         self._events: list[Event] = []
         self._queue = SendQueue()
@@ -108,6 +112,7 @@ class HTTP1Engine:
         # Why the connection ends once the queue is empty; input is dropped until then.
         self._last_words = ""
         self._eof = False
+        self._deadline: float | None = None
         self._enter(_NEW)
         self._date(now)
 
@@ -182,6 +187,8 @@ class HTTP1Engine:
             # A client that was not told to continue may send the body or not, so
             # that nobody could tell where its next request begins.
             exchange.persistent = False
+        if not exchange.request_ended:
+            self._deadline = None  # the rest of the body may take its time
         self._queue.push(exchange.head(status, headers, end_stream, self._last_head))
         self._closing = not exchange.persistent
         if end_stream:
@@ -279,7 +286,7 @@ class HTTP1Engine:
     # Deadlines
 
     def next_deadline(self) -> float | None:
-        """See ``Engine``; None while a request is being served."""
+        """See ``Engine``; None while a request is being served, unless its body is to come."""
         return self._deadline
 
     def handle_deadline(self, now: float) -> None:
@@ -287,16 +294,40 @@ class HTTP1Engine:
         self._date(now)
         if self._deadline is None or now < self._deadline:
             return
-        if self._phase is _HEAD:
+        if self._phase is _EXCHANGE:
+            self._look_at_body(now)
+        elif self._phase is _HEAD:
             self._reject(RequestError(408, "request head took too long"))
         elif self._phase is _DISCARD:
             self.terminate(ErrorCode.NO_ERROR, "request body took too long after its response")
         else:
             self.terminate(ErrorCode.NO_ERROR, "idle for too long")
 
+    def _look_at_body(self, now: float) -> None:
+        """See whether the body moves: a response that has begun may go on beside it for ever."""
+        exchange = self._exchange
+        self._deadline = None
+        if exchange is None or exchange.request_ended or exchange.begun:
+            return
+        self._deadline = now + self._body_pace.interval
+        if exchange.awaiting_continue or self.reading_suspended:
+            exchange.transfer = None  # it is us who hold the client back
+            return
+        exchange.transfer = exchange.transfer or Transfer()
+        # How fast a body of unknown length is meant to come, nobody knows.
+        rated = exchange.outstanding > 0
+        reason = exchange.transfer.look(
+            exchange.received, self._body_pace, self._body_pace.interval, rated=rated
+        )
+        if reason:
+            self._deadline = None
+            self._closing = self._broken = True
+            reason = f"request body: {reason}"
+            self._events.append(RequestTimedOut(exchange.stream_id, reason))
+
     def _enter(self, phase: _Phase) -> None:
         self._phase = phase
-        self._deadline: float | None = None
+        self._deadline = None
         self._undated = phase is not _EXCHANGE and phase is not _CLOSED
 
     def _date(self, now: float) -> None:
@@ -356,7 +387,7 @@ class HTTP1Engine:
             exchange.outstanding = head.content_length or 0
         self._phase = _EXCHANGE
         self._deadline = None
-        self._undated = False
+        self._undated = not ended and self._body_pace.interval < inf
         headers = head.headers.copy()  # the head may be remembered
         request = RequestReceived(
             stream_id, version, method, head.target, headers, ended, exchange.awaiting_continue
@@ -376,12 +407,15 @@ class HTTP1Engine:
         if data:
             exchange.awaiting_continue = False
             exchange.outstanding -= len(data)
+            exchange.received += len(data)
             if wanted:
                 exchange.unread += len(data)
                 self._events.append(DataReceived(exchange.stream_id, data))
         if self._parser.trailers is not None:
             exchange.request_ended = True
             if wanted:
+                self._deadline = None
+                self._undated = False
                 self._events.append(RequestEnded(exchange.stream_id, self._parser.trailers))
         elif not data or (exchange.outstanding > 0 and not self._parser.data):
             self._await_body(exchange)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from ..events import Headers
+from ..pace import Transfer
 from .heads import MAX_KNOWN_OCTETS, list_of_tokens
 
 _STATUS_LINES = {
@@ -44,11 +45,13 @@ class Exchange:
     request_ended = True
     awaiting_continue = False
     outstanding = 0  # octets of content-length that have not arrived
+    received = 0  # octets of the body
     unread = 0  # octets that the application has not taken
     discarded = 0  # octets that came after the response
     begun = False  # the response
     ended = False  # the response
     chunked = False
+    transfer: Transfer | None = None  # of the body, if it was waited for at the last look
     tunnel = False  # both ends speak another protocol now, until both have ended
     remaining: int | None = None  # octets that the response may still send; None: no limit
 

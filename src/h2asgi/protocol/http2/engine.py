@@ -9,6 +9,7 @@ they meet, behind the seam. The engines derive from it and name their library's
 
 from __future__ import annotations
 
+from math import inf
 from typing import ClassVar
 
 from ...config import HTTP2Config, Limits, Timeouts
@@ -18,6 +19,7 @@ from ..events import ConnectionTerminated, Event, Headers, SendQueueDrained
 from . import frames
 from .codec import Codec
 from .goaway import Goaway
+from .keep_alive import KEEP_ALIVE_PING, KeepAlive
 from .peer_budgets import PeerBudgets
 from .peer_settings import (
     ENABLE_CONNECT_PROTOCOL,
@@ -30,6 +32,7 @@ from .receiver import Receiver
 from .sections import RequestSections, ResponseSections
 from .sender import Sender
 from .stream import Stream, StreamTable
+from .transfers import Transfers
 
 
 class HTTP2Engine:
@@ -74,6 +77,8 @@ class HTTP2Engine:
             self._budgets,
             unread_bodies or Budget(UNREAD_BODIES),
         )
+        self._transfers = Transfers(timeouts, self._streams, self._sender)
+        self._keep_alive = KeepAlive(timeouts.http2_ping_interval, timeouts.http2_ping_timeout, now)
         self._now = now
         self._preface_deadline = now + timeouts.first_bytes
         self._idle_since: float | None = now  # None while a stream is open
@@ -96,7 +101,7 @@ class HTTP2Engine:
 
     def receive_data(self, data: bytes | bytearray | memoryview, now: float) -> None:
         """See ``Engine``. Connection errors become GOAWAY and ``ConnectionTerminated``."""
-        self._now = now
+        self._now = self._keep_alive.heard = now
         if self._terminated:
             return
         receive, streams = self._receiver.receive, self._streams.open
@@ -111,6 +116,8 @@ class HTTP2Engine:
                     return
         except PeerConnectionError as error:
             self.terminate(error.error_code, error.reason)
+        if self._streams.transfer_began:
+            self._transfers.expect(now)
 
     def receive_eof(self, now: float) -> None:
         """See ``Engine``. HTTP/2 has no half-closed connections: whoever closes is gone."""
@@ -133,6 +140,8 @@ class HTTP2Engine:
         """See ``Engine``."""
         stream = self._live(stream_id)
         if stream is not None and not stream.response_started:
+            if status == 100:
+                stream.awaiting_continue = False
             self._sender.send_informational(stream, status, headers)
 
     def send_headers(self, stream_id: int, status: int, headers: Headers, end_stream: bool) -> None:
@@ -193,6 +202,8 @@ class HTTP2Engine:
         self._now = now
         if not self._terminated:
             self._sender.pump(limit)
+            if self._streams.transfer_began:
+                self._transfers.expect(now)
             self._settle()
         return self._sender.take()
 
@@ -270,9 +281,16 @@ class HTTP2Engine:
             self._receiver.events.append(ConnectionTerminated(error_code, reason, unread_input))
 
     def next_deadline(self) -> float | None:
-        """See ``Engine``. Drain, preface, field block, idle: one of them at a time."""
+        """See ``Engine``."""
         if self._terminated:
             return None
+        deadline, look = self._phase_deadline(), min(self._transfers.due, self._keep_alive.due)
+        if deadline is None or look < deadline:
+            return look if look < inf else None
+        return deadline
+
+    def _phase_deadline(self) -> float | None:
+        """Drain, preface, field block, idle: one of them at a time."""
         if self._goaway.deadline is not None:
             return self._goaway.deadline
         if not self._receiver.settings_received:
@@ -286,9 +304,17 @@ class HTTP2Engine:
     def handle_deadline(self, now: float) -> None:
         """See ``Engine``."""
         self._now = now
-        deadline = self.next_deadline()
-        if deadline is None or now < deadline:
+        if self._terminated:
             return
+        if now >= self._transfers.due:
+            self._look_at_transfers(now)
+        if now >= self._keep_alive.due:
+            self._look_for_life(now)
+        deadline = self._phase_deadline()
+        if deadline is not None and now >= deadline:
+            self._end_phase(now)
+
+    def _end_phase(self, now: float) -> None:
         if self._goaway.deadline is not None:
             self._goaway.ping_acknowledged()
             self._notice_idle()
@@ -298,3 +324,24 @@ class HTTP2Engine:
             self.terminate(ErrorCode.ENHANCE_YOUR_CALM, "field block took too long")
         else:
             self.begin_shutdown(now)
+
+    def _look_for_life(self, now: float) -> None:
+        if self._keep_alive.look(now):
+            self.ping(KEEP_ALIVE_PING)
+        elif self._keep_alive.lost:
+            # Section 6.7: a PING must be answered.
+            self.terminate(ErrorCode.PROTOCOL_ERROR, "PING is not answered")
+
+    def _look_at_transfers(self, now: float) -> None:
+        """Give up the streams whose peer holds them up; their siblings live on."""
+        for stream, reason, by_body in self._transfers.look(now, self._receiver.window_open):
+            if by_body:
+                # A request that stalls is the client's mistake, which 408 tells it, as on
+                # HTTP/1.1 (RFC 9110 section 15.5.9); a reset would look like our fault.
+                self._receiver.report_late_body(stream, reason)
+                continue
+            # Section 7: CANCEL says that the stream is no longer needed. The peer has broken
+            # no rule of flow control; it may keep a window closed.
+            self.reset_stream(stream.stream_id, ErrorCode.CANCEL)
+            self._receiver.report_reset(stream, ErrorCode.CANCEL, reason, remote=False)
+        self._notice_idle()

@@ -15,6 +15,7 @@ from ..events import (
     RequestEnded,
     RequestReceived,
     RequestRejected,
+    RequestTimedOut,
     StreamReset,
 )
 from ..headers import RequestError, RequestHead
@@ -22,6 +23,7 @@ from . import frames
 from .field_block import FieldBlock, check_dependency
 from .frames import Flag, Frame, FrameReader, FrameType
 from .goaway import SHUTDOWN_PING, Goaway
+from .keep_alive import KEEP_ALIVE_PING
 from .peer_budgets import PeerBudgets
 from .peer_settings import DEFAULT_WINDOW
 from .receive_window import ConnectionWindow, ReceiveWindow
@@ -74,6 +76,11 @@ class Receiver:
     def frames(self, data: bytes | bytearray | memoryview) -> Iterator[Frame]:
         """Cut the input into frames."""
         return self._reader.feed(data)
+
+    @property
+    def window_open(self) -> bool:
+        """Whether the peer may send DATA on the connection."""
+        return self._window.available > 0
 
     @property
     def block_since(self) -> float | None:
@@ -133,6 +140,7 @@ class Receiver:
                 return
         stream.receive_data(end_stream)
         if payload:
+            stream.received += len(payload)
             self.events.append(DataReceived(stream.stream_id, bytes(payload)))
         elif not end_stream:
             self._budgets.take_control_frame(self._now)
@@ -203,7 +211,13 @@ class Receiver:
             # Well-formed, but through this tunnel nothing can come.
             self._reject(stream_id, head, 400, "CONNECT with END_STREAM", end_stream)
             return
-        self._open(stream_id, end_stream).body_left = head.content_length
+        stream = self._open(stream_id, end_stream)
+        stream.body_left = head.content_length
+        stream.awaiting_continue = head.expect_continue
+        if head.protocol is not None:
+            stream.asks_for_tunnel = True
+        elif not end_stream:
+            self._streams.transfer_began = True
         self.events.append(
             RequestReceived(
                 stream_id,
@@ -305,7 +319,7 @@ class Receiver:
             self._growth.ping_acknowledged(self._now)
         elif octets == SHUTDOWN_PING:
             self._goaway.ping_acknowledged()
-        else:
+        elif octets != KEEP_ALIVE_PING:  # that anything came is enough
             self.events.append(PingAcknowledged(octets))
 
     def _receive_goaway_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
@@ -362,6 +376,10 @@ class Receiver:
     def report_reset(self, stream: Stream, error_code: int, reason: str, *, remote: bool) -> None:
         """Say that a stream is gone."""
         self.events.append(StreamReset(stream.stream_id, error_code, reason, remote))
+
+    def report_late_body(self, stream: Stream, reason: str) -> None:
+        """Have the driver answer a request whose body does not come."""
+        self.events.append(RequestTimedOut(stream.stream_id, reason))
 
     def close(self, stream: Stream, *, by_us: bool) -> None:
         """Forget a stream, with what it has unread and unsent."""

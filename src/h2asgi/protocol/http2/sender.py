@@ -51,11 +51,17 @@ class Sender:
         self._unqueued = 0
         self._answers = 0
         self._answer_octets = 0
-        self._window = DEFAULT_WINDOW  # the connection's
+        self.window = DEFAULT_WINDOW  # the connection's
+        self._credited = DEFAULT_WINDOW  # octets that the peer has ever allowed
         self._max_frame_size = SMALLEST_FRAME_SIZE  # what the peer takes
         self.initial_window = DEFAULT_WINDOW  # of new streams
         self.ended: list[Stream] = []  # END_STREAM was written; the engine settles them
         self.drained: list[int] = []  # streams whose writers are to be woken
+
+    @property
+    def sent(self) -> int:
+        """Octets of all responses that were written."""
+        return self._credited - self.window
 
     def write(self, frame: bytes) -> None:
         """Queue a control frame of our own accord."""
@@ -113,6 +119,7 @@ class Sender:
         for stream in self._streams.open.values():
             # Section 6.9.2. A window may become negative, but not too large.
             stream.send_window += change
+            stream.credited += change
             if stream.send_window > LARGEST_WINDOW:
                 raise PeerConnectionError(
                     ErrorCode.FLOW_CONTROL_ERROR, "window exceeds its maximum"
@@ -123,8 +130,9 @@ class Sender:
         if not increment:
             # RFC 9113 section 6.9.
             raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "window increment of 0")
-        self._window += increment
-        if self._window > LARGEST_WINDOW:
+        self.window += increment
+        self._credited += increment
+        if self.window > LARGEST_WINDOW:
             # Section 6.9.1.
             raise PeerConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "window exceeds its maximum")
 
@@ -133,6 +141,7 @@ class Sender:
         if not increment:
             raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, "window increment of 0")
         stream.send_window += increment
+        stream.credited += increment
         if stream.send_window > LARGEST_WINDOW:
             raise PeerStreamError(ErrorCode.FLOW_CONTROL_ERROR, "window exceeds its maximum")
         self.wake(stream)
@@ -156,7 +165,7 @@ class Sender:
             if (
                 not self._queue
                 and size <= stream.send_window
-                and size <= self._window
+                and size <= self.window
                 and size <= MAX_UNQUEUED - self._unqueued
                 and size <= MAX_DATA_FRAME
             ):
@@ -167,6 +176,7 @@ class Sender:
             outgoing = stream.outgoing = Outgoing()
         if data:
             outgoing.append(data)
+            self._streams.transfer_began = True
         self.wake(stream)
         return outgoing.queued
 
@@ -194,7 +204,7 @@ class Sender:
             if limit <= 0:
                 return
             limit -= self._take_turn(queue.next())
-        while limit > 0 and queue and self._window > 0:
+        while limit > 0 and queue and self.window > 0:
             limit -= self._take_turn(queue.next())
 
     def take(self) -> bytes:
@@ -219,7 +229,7 @@ class Sender:
             return 0  # closed while it waited
         outgoing = stream.outgoing
         outgoing.scheduled = False
-        size = min(outgoing.queued, stream.send_window, self._window, MAX_DATA_FRAME)
+        size = min(outgoing.queued, stream.send_window, self.window, MAX_DATA_FRAME)
         if size > 0:
             data = outgoing.take(size)
             last = stream.response_ended and not outgoing.queued and outgoing.trailers is None
@@ -244,7 +254,7 @@ class Sender:
     ) -> None:
         stream.send_data(end_stream)
         stream.send_window -= size
-        self._window -= size
+        self.window -= size
         self._output += (
             # A frame's header as ``frame_header`` gives it, without the call.
             frames.HEADER.pack(

@@ -28,8 +28,12 @@ class Stream:
 
     __slots__ = (
         "answered",
+        "asks_for_tunnel",
+        "awaiting_continue",
         "body_left",
+        "credited",
         "outgoing",
+        "received",
         "request_ended",
         "response_ended",
         "response_started",
@@ -42,6 +46,8 @@ class Stream:
     def __init__(self, stream_id: int, send_window: int) -> None:
         self.stream_id = stream_id
         self.send_window = send_window
+        self.credited = send_window  # octets that the peer has ever allowed
+        self.received = 0  # octets of the body
         self.window: ReceiveWindow | None = None  # None when the request has no body
         self.outgoing: Outgoing | None = None  # None as long as nothing had to wait
         self.body_left: int | None = None  # octets that content-length still promises
@@ -50,6 +56,14 @@ class Stream:
         self.response_ended = False  # its last octet, or the trailers, are written or queued
         self.tunnel = False  # accepted: either half ends by itself
         self.answered = False  # whether any field section was written
+        # What a client may wait for before it sends anything.
+        self.awaiting_continue = False
+        self.asks_for_tunnel = False
+
+    @property
+    def sent(self) -> int:
+        """Octets of the response that were written."""
+        return self.credited - self.send_window
 
     def receive_headers(self, end_stream: bool) -> None:
         """The request's header or trailer section."""
@@ -73,11 +87,12 @@ class Stream:
 class StreamTable:
     """The streams of one connection, by id."""
 
-    __slots__ = ("_ended", "_reset", "highest", "open")
+    __slots__ = ("_ended", "_reset", "highest", "open", "transfer_began")
 
     def __init__(self) -> None:
         self.open: dict[int, Stream] = {}
         self.highest = 0  # the highest id that the client has used
+        self.transfer_began = False  # a body is to come, or octets wait: see ``transfers``
         self._reset: deque[int] = deque(maxlen=RESET_STREAMS_REMEMBERED)
         self._ended: deque[int] = deque(maxlen=ENDED_STREAMS_REMEMBERED)
 

@@ -1,0 +1,116 @@
+"""What a transport is given to write, and whether its peer takes it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from .config import Timeouts
+from .protocol.engine import Engine
+from .protocol.pace import Pace, Transfer
+from .timer import Timer
+
+WRITE_SIZE = 128 * 1024
+"""Octets asked of an HTTP/2 engine at once, and the transport's high-water mark. What is in the
+transport can no longer be reprioritised, and larger joins cost more in copying than they save."""
+
+HTTP1_WRITE_SIZE = 1024 * 1024
+"""The same for HTTP/1.1, whose bodies are neither joined nor reprioritised: one call of the kernel
+for a large piece. A bound, because the closing time runs over what the transport has."""
+
+MAX_WRITES = 256
+"""Writes after which it is looked whether a transport keeps them, as it does when the peer does
+not read. Each costs it up to 800 octets beside its content, so tiny ones wait in the engine."""
+
+
+class Output:
+    """The way from an engine to a transport; ``size`` is what is asked of the engine at once.
+
+    ``on_stall`` is called, with the reason, when the peer has taken nothing, or next to
+    nothing, for too long.
+    """
+
+    __slots__ = (
+        "_loop",
+        "_on_stall",
+        "_pace",
+        "_paused",
+        "_timer",
+        "_transfer",
+        "_transport",
+        "_writes",
+        "_written",
+        "size",
+    )
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        timer: Timer,
+        loop: asyncio.AbstractEventLoop,
+        timeouts: Timeouts,
+        on_stall: Callable[[str], None],
+    ) -> None:
+        self._transport = transport
+        self._timer = timer
+        self._loop = loop
+        self._pace = Pace(timeouts.write, timeouts.min_transfer_rate)
+        self._on_stall = on_stall
+        self._paused = False
+        self._writes = 0  # since it was last looked whether they are kept
+        self._written = 0  # octets, in all
+        self._transfer: Transfer | None = None  # if the transport was paused at the last look
+        self.size = WRITE_SIZE
+        transport.set_write_buffer_limits(high=WRITE_SIZE)
+
+    def pause(self) -> None:
+        """Stop asking the engine."""
+        self._paused = True
+        if not self._timer.is_set(self._look):
+            self._look_later()
+
+    def resume(self) -> None:
+        """Go on at the next flush."""
+        self._paused = False
+        self._transport.set_write_buffer_limits(high=WRITE_SIZE)  # see MAX_WRITES
+
+    def write(self, engine: Engine) -> None:
+        """Hand over what there is to send, until the transport has enough of it."""
+        now, transport = self._loop.time(), self._transport
+        while not (self._paused or transport.is_closing()):
+            data = engine.data_to_send(self.size, now)
+            if data:
+                transport.write(data)
+                self._written += len(data)
+                self._writes += 1
+                if self._writes > MAX_WRITES:
+                    self._writes = 0
+                    if 0 < transport.get_write_buffer_size() < WRITE_SIZE // 2:
+                        transport.set_write_buffer_limits(high=0)  # pauses until it is empty
+            if len(data) < WRITE_SIZE:
+                return
+
+    def write_all(self, engine: Engine) -> None:
+        """Hand over whatever is left."""
+        while not self._transport.is_closing():
+            data = engine.data_to_send(self.size, self._loop.time())
+            if not data:
+                return
+            self._transport.write(data)
+
+    def _look_later(self) -> None:
+        self._timer.set(self._look, self._loop.time() + self._pace.interval)
+
+    def _look(self) -> None:
+        """See whether what the transport holds becomes less: then the peer takes it.
+
+        A transport that is not paused holds little, and the application goes on.
+        """
+        if not self._paused:
+            self._transfer = None
+            return
+        self._look_later()
+        self._transfer = self._transfer or Transfer()
+        taken = self._written - self._transport.get_write_buffer_size()
+        if reason := self._transfer.look(taken, self._pace, self._pace.interval, rated=True):
+            self._on_stall(reason)

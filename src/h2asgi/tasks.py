@@ -1,0 +1,47 @@
+"""How the tasks of applications begin, and what asyncio says of their ends."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine, Generator
+from types import coroutine
+from typing import Any, Final
+
+EAGER: Final = sys.version_info >= (3, 12)
+"""Whether a task runs up to its first real wait at once, which saves a turn of the loop."""
+
+if sys.version_info >= (3, 12):
+
+    def begin_task(
+        loop: asyncio.AbstractEventLoop,
+        tasks: set[asyncio.Task[None]],
+        coro: Coroutine[Any, Any, None],
+    ) -> asyncio.Task[None]:
+        """Run up to the first real wait at once."""
+        return asyncio.Task(coro, loop=loop, eager_start=True)
+
+else:
+
+    def begin_task(
+        loop: asyncio.AbstractEventLoop,
+        tasks: set[asyncio.Task[None]],
+        coro: Coroutine[Any, Any, None],
+    ) -> asyncio.Task[None]:
+        """Run in the next turn of the loop."""
+        task = loop.create_task(coro)
+        # One that is cancelled before that never runs, and so cannot say that it ended.
+        task.add_done_callback(tasks.discard)
+        return task
+
+
+def retrieve(task: asyncio.Task[None]) -> None:
+    """Spare asyncio its "exception was never retrieved"; whom it concerns has it."""
+    if not task.cancelled():
+        task.exception()
+
+
+@coroutine
+def turn_of_the_loop() -> Generator[None]:
+    """Let everything that is scheduled already run first, a flush among it."""
+    yield

@@ -69,6 +69,8 @@ class Transfers:
             assert stream.window is not None
             if not window_open or stream.window.available <= 0:
                 continue  # the application does not read: it is us who hold the peer back
+            if stream.awaiting_continue and not stream.received:
+                continue  # the same (RFC 9110 section 10.1.1)
             transfer = before.get(stream.stream_id) or Transfer()
             self._bodies[stream.stream_id] = transfer
             # How fast a body of unknown length is meant to come, nobody knows.
@@ -109,5 +111,4 @@ def _body_to_come(stream: Stream) -> bool:
         or stream.request_ended
         or stream.response_started
         or stream.asks_for_tunnel
-        or (stream.awaiting_continue and not stream.received)
     )

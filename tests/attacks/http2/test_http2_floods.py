@@ -84,6 +84,7 @@ FLOODS: dict[str, tuple[Step, int]] = {
     "DATA of padding": (always(data(OPEN, padding=255)), 1),
     "DATA on a reset stream": (always(data(RESET, b"late")), 1),
     "HEADERS on a reset stream": (lambda peer, _: peer.headers(RESET), 1),
+    "large HEADERS on a reset stream": (lambda peer, _: frame(1, 5, RESET, b"\x82" * 1_600), 101),
     "empty CONTINUATION": (pieces_of_nothing, UPDATES_A_BLOCK),
 }
 

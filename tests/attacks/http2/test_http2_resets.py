@@ -6,6 +6,7 @@ connection with ENHANCE_YOUR_CALM; and no application was begun beyond that.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 import pytest
@@ -110,6 +111,19 @@ def test_as_many_as_are_allowed_cost_only_their_streams(peer: Peer, name: str) -
     peer.now += 1
     peer.assert_serves(stream(BURST))
     assert repeat(peer, lambda p, n: ATTACKS[name](p, BURST + 1 + n), BURST)[0] == RATE + 1
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_nothing_is_left_for_the_garbage_collector(peer: Peer, name: str) -> None:
+    """Which comes seldom, while each request may hold as much as a header list."""
+    repeat(peer, ATTACKS[name], 1)
+    gc.collect()
+    gc.disable()
+    try:
+        repeat(peer, lambda peer, number: ATTACKS[name](peer, number + 1), 10)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_streams_beyond_the_limit_are_refused_and_then_not_tolerated(

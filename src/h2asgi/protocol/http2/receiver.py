@@ -32,6 +32,10 @@ from .sender import Sender
 from .stream import MAX_STREAM_ID, Stream, StreamTable
 from .window_growth import MEASURING_PING, WindowGrowth
 
+OCTETS_DECODED = 16
+"""Of a late field block, that count as a frame. It had to be decoded, which takes as long as some
+frames for each field; the trailers of a stream that was reset are a few frames' worth."""
+
 HTTP_VERSION = "2"
 _HEADERS = FrameType.HEADERS  # looked up for every frame
 
@@ -147,10 +151,10 @@ class Receiver:
         if end_stream:
             self.events.append(RequestEnded(stream.stream_id))
 
-    def _receive_late_frame(self, stream_id: int) -> None:
+    def _receive_late_frame(self, stream_id: int, work: int = 1) -> None:
         """DATA or HEADERS on a stream that is not open."""
         self._streams.check_late_frame(stream_id)
-        self._budgets.take_control_frame(self._now)
+        self._budgets.take_control_frame(self._now, work)
 
     def _receive_headers_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
         if flags & ~Flag.END_STREAM == Flag.END_HEADERS:  # the whole block and nothing else, mostly
@@ -175,7 +179,7 @@ class Receiver:
                 return
             head = self._sections.request(block, end_stream)
             if stream_id <= streams.highest:
-                self._receive_late_frame(stream_id)
+                self._receive_late_frame(stream_id, 1 + len(block) // OCTETS_DECODED)
                 return
             streams.take_id(stream_id)
             self._receive_request(stream_id, head, end_stream)

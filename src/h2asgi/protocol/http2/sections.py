@@ -98,7 +98,8 @@ class RequestSections:
         except RequestError as error:
             if error.status != 400:
                 error.method, error.target = http2_request_line(fields)
-            return error
+            # A caller that keeps it would be kept by it, and all that was decoded.
+            return error.with_traceback(None)
         if not changed and head.list_size <= MAX_REMEMBERED_OCTETS:
             self._remembered.keep(block, head)
         return head
@@ -113,7 +114,7 @@ class RequestSections:
         try:
             return http2_trailers(fields)
         except RequestError as error:
-            return error
+            return error.with_traceback(None)
 
 
 class ResponseSections:

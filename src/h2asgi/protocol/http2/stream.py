@@ -93,7 +93,7 @@ class StreamTable:
         self.open: dict[int, Stream] = {}
         self.highest = 0  # the highest id that the client has used
         self.transfer_began = False  # a body is to come, or octets wait: see ``transfers``
-        self._reset: deque[int] = deque(maxlen=RESET_STREAMS_REMEMBERED)
+        self._reset: dict[int, None] = {}  # in order, and quick to look into: frames may be many
         self._ended: deque[int] = deque(maxlen=ENDED_STREAMS_REMEMBERED)
 
     def take_id(self, stream_id: int) -> None:
@@ -105,11 +105,16 @@ class StreamTable:
     def close(self, stream: Stream, *, by_us: bool) -> None:
         """Move a stream from the open to the closed ones; ``by_us`` if we sent RST_STREAM."""
         del self.open[stream.stream_id]
-        (self._reset if by_us else self._ended).append(stream.stream_id)
+        if by_us:
+            self.refuse(stream.stream_id)
+        else:
+            self._ended.append(stream.stream_id)
 
     def refuse(self, stream_id: int) -> None:
         """Note that a stream was reset without ever being open here."""
-        self._reset.append(stream_id)
+        self._reset[stream_id] = None
+        if len(self._reset) > RESET_STREAMS_REMEMBERED:
+            del self._reset[next(iter(self._reset))]
 
     def not_idle(self, stream_id: int) -> Stream | None:
         """The stream of a frame that only idle streams may not have; None when it is closed."""

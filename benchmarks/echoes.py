@@ -63,7 +63,7 @@ class Echoes:
             try:
                 for _ in range(self.connections):
                     sock = stack.enter_context(_connect(launch))
-                    selector.register(sock, selectors.EVENT_READ)
+                    selector.register(sock, selectors.EVENT_READ, sock)
                     self._missing[sock] = 0
                 self._exchange(selector, batch, time.monotonic() + seconds)
             except OSError:
@@ -77,8 +77,7 @@ class Echoes:
             if not ready:
                 raise TimeoutError("no answer")
             for key, _ in ready:
-                sock = key.fileobj
-                assert isinstance(sock, socket.socket)
+                sock: socket.socket = key.data
                 self._receive(sock)
                 if not self._missing[sock] and time.monotonic() < end:
                     self._send(sock, batch)

@@ -18,17 +18,25 @@ import h2asgi
 ROOT = Path(h2asgi.__file__).parent
 
 ARROWS = {
-    "h2asgi": {"_version", "config", "options", "server"},  # the public face
+    "h2asgi": {"_version", "config", "entry", "options", "server"},  # the public face
     "__main__": {"cli"},
     "cli": {
-        *{"_version", "config", "devcerts", "errors", "importer", "options", "server", "sockets"},
+        *{"_version", "config", "devcerts", "entry", "errors", "importer", "options", "sockets"},
         *{"protocol.engines", "tls"},
     },
-    "server": {
-        *{"admission", "banner", "config", "connection", "devcerts", "errors", "importer"},
-        "lifespan",
-        *{"listener", "logs", "options", "process", "protocol.engines", "sockets", "tls", "trace"},
+    "entry": {
+        *{"config", "errors", "importer", "logs", "options", "process", "server", "supervisor"},
     },
+    "supervisor": {
+        *{"banner", "config", "endpoint", "errors", "process", "scoreboard", "worker"},
+    },
+    "worker": {"config", "endpoint", "scoreboard", "server"},
+    "server": {
+        *{"admission", "banner", "config", "connection", "endpoint", "importer", "lifespan"},
+        *{"listener", "logs", "process", "trace"},
+    },
+    "endpoint": {"config", "devcerts", "protocol.engines", "sockets", "tls"},
+    "scoreboard": set(),
     "listener": {"admission", "sockets", "tls_shared", "tls_transport"},
     "connection": {
         *{"closing", "errors", "exchanges", "limits", "output", "protocol", "protocol.engines"},
@@ -96,8 +104,9 @@ NOT_SANS_IO = {
 }
 """No loop, clock, log, socket or thread inside ``protocol``."""
 
-BUILD_A_CONFIG = {"options", "server"}
-"""``options`` for the command line and ``make_config``; ``server`` where an embedder gave none."""
+BUILD_A_CONFIG = {"entry", "options", "server"}
+"""``options`` for the command line and ``make_config``, ``entry`` for ``run``; ``server`` where an
+embedder gave none."""
 
 
 def modules() -> dict[str, ast.Module]:

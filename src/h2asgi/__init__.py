@@ -12,12 +12,13 @@ from ._version import __version__
 from .config import Config
 
 if TYPE_CHECKING:
+    from .entry import run
     from .options import make_config
-    from .server import Server, run, serve
+    from .server import Server, serve
 
 __all__ = ["Config", "Server", "__version__", "make_config", "run", "serve"]
 
-_HOMES = {"Server": "server", "run": "server", "serve": "server", "make_config": "options"}
+_HOMES = {"Server": "server", "run": "entry", "serve": "server", "make_config": "options"}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Sequence
 
 from ._version import __version__
 from .config import Config
 from .protocol.engines import http1_engine, http2_engine
 
+logger = logging.getLogger("h2asgi")
+
 Address = tuple[str, int] | str
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def announce(config: Config, addresses: Sequence[Address], notes: Sequence[str], loop: str) -> None:
+    """Log the start-up lines and ``notes``, and a warning where it serves others in the clear."""
+    for line in (*lines(config, addresses, loop), *notes):
+        logger.info("%s", line)
+    exposed_to_others = exposed(addresses)
+    if exposed_to_others and not config.tls.enabled:
+        logger.warning(
+            "serving in the clear on %s: whoever is on the way can read and change it",
+            ", ".join(exposed_to_others),
+        )
 
 
 def lines(config: Config, addresses: Sequence[Address], loop: str) -> list[str]:
@@ -20,9 +35,10 @@ def lines(config: Config, addresses: Sequence[Address], loop: str) -> list[str]:
     engines += [http1_engine(config.http1).name] * config.http1.enabled
     protocols = ["HTTP/2"] * config.http2.enabled + ["HTTP/1.1"] * config.http1.enabled
     how = "over TLS" if config.tls.enabled else "in the clear"
+    workers = f"; {config.workers} workers" if config.workers != 1 else ""
     first = (
         f"h2asgi {__version__} serves {' and '.join(protocols)} {how}"
-        f" (engines {', '.join(engines)}; loop {loop})"
+        f" (engines {', '.join(engines)}; loop {loop}{workers})"
     )
     return [first, *urls(addresses, "https" if config.tls.enabled else "http")]
 

@@ -74,7 +74,7 @@ def _run(parsed: dict[str, Any]) -> int:
         _check(config)
         click.echo("h2asgi: the configuration is valid")
         return 0
-    from .server import run_config
+    from .entry import run_config
 
     return run_config(config)
 

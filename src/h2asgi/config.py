@@ -8,7 +8,7 @@ of ``h2asgi.run()`` are all read off these declarations; see ``options.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -38,10 +38,12 @@ def option(
     maximum: float | None = None,
     metavar: str | None = None,
     separator: str = ",",
+    words: Mapping[str, object] | None = None,
 ) -> Any:
     """Declare one setting. ``name`` is the command-line name without its dashes.
 
-    ``separator`` stands between values of a repeatable setting in the environment.
+    ``separator`` stands between values of a repeatable setting in the environment,
+    ``words`` are texts that stand for a value.
     """
     metadata = {
         "name": name,
@@ -51,6 +53,7 @@ def option(
         "maximum": maximum,
         "metavar": metavar,
         "separator": separator,
+        "words": words or {},
     }
     return field(default=default, metadata=metadata)
 
@@ -411,6 +414,12 @@ class Config:
     loop: Literal["auto", "asyncio", "uvloop"] = option(
         "auto", "loop", "Protocols", "Event loop; auto takes uvloop when it is installed."
     )
+    workers: int = option(
+        1, "workers", "Application",
+        "Processes that share the listening sockets, each with an application of its own; "
+        "auto is one for each usable core.",
+        minimum=0, words={"auto": 0},
+    )  # fmt: skip
     server_header: bool = option(
         True, "server-header", "Protocols", "Send a server field with responses."
     )

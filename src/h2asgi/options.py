@@ -14,7 +14,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from operator import attrgetter
 from typing import Any, Literal, NoReturn, Union
 
@@ -59,6 +59,7 @@ class Option:
     maximum: float | None = None
     metavar: str | None = None
     separator: str = ","
+    words: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def flag(self) -> str:
@@ -82,18 +83,20 @@ def _kind_and_choices(hint: Any) -> tuple[type, tuple[str, ...]]:
 def _declared(cls: type[Any], path: tuple[str, ...] = ()) -> list[Option]:
     hints = typing.get_type_hints(cls)
     found: list[Option] = []
-    for field in fields(cls):
-        hint = hints[field.name]
-        where = (*path, field.name)
+    for declared in fields(cls):
+        hint = hints[declared.name]
+        where = (*path, declared.name)
         if is_dataclass(hint):
             found += _declared(typing.cast("type[Any]", hint), where)
-        elif field.metadata:
-            settings = dict(field.metadata)
+        elif declared.metadata:
+            settings = dict(declared.metadata)
             name = settings.pop("name").replace("-", "_")
             kind, choices = _kind_and_choices(hint)
-            assert field.default is not MISSING
+            assert declared.default is not MISSING
             found.append(
-                Option(name, where, kind=kind, default=field.default, choices=choices, **settings)
+                Option(
+                    name, where, kind=kind, default=declared.default, choices=choices, **settings
+                )
             )
     return found
 
@@ -225,6 +228,8 @@ def _unknown(name: str, label: Callable[[str], str]) -> NoReturn:
 
 def _read(option: Option, raw: object, label: str, *, text: bool) -> object:
     """Turn what a layer holds into a value of the option's type and range, or refuse it."""
+    if isinstance(raw, str) and raw in option.words:
+        return option.words[raw]
     value = _from_text(option, raw, label) if text and isinstance(raw, str) else raw
     if option.kind is tuple and isinstance(value, str):
         value = (value,)

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from types import FrameType
 from typing import Any, Literal, NoReturn, Self
 
@@ -46,20 +46,29 @@ took a third of the time of an upload."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 
 
+def loop_choice(choice: Literal["auto", "asyncio", "uvloop"]) -> Literal["asyncio", "uvloop"]:
+    """Say which loop ``--loop`` means here; raises ``ConfigurationError`` if it is not there."""
+    if choice == "asyncio":
+        return "asyncio"
+    try:
+        import uvloop  # noqa: F401
+    except ImportError:
+        if choice == "uvloop":
+            raise ConfigurationError(
+                "--loop uvloop needs uvloop: pip install 'h2asgi[fast]'"
+            ) from None
+        return "asyncio"
+    return "uvloop"
+
+
 def new_event_loop(choice: Literal["auto", "asyncio", "uvloop"]) -> asyncio.AbstractEventLoop:
     """Make the loop; it is a selector loop on Windows too, since listeners use ``add_reader``."""
-    if choice != "asyncio":
-        try:
-            import uvloop
-        except ImportError:
-            if choice == "uvloop":
-                raise ConfigurationError(
-                    "--loop uvloop needs uvloop: pip install 'h2asgi[fast]'"
-                ) from None
-        else:
-            loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-            return loop
-    return asyncio.SelectorEventLoop()
+    if loop_choice(choice) == "asyncio":
+        return asyncio.SelectorEventLoop()
+    import uvloop
+
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
 
 
 def loop_name(loop: asyncio.AbstractEventLoop) -> str:
@@ -141,14 +150,15 @@ def keep_freed_memory() -> None:
 
 
 class StopSignals:
-    """While entered, the first SIGINT or SIGTERM sets ``received``; the second ends the process.
+    """While entered, the first of ``numbers`` sets ``received``; the second ends the process.
 
     Its exit code is then 128 and the signal's number, as shells have it. Outside
     the main thread, where Python allows no signal handlers, nothing is installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Sequence[signal.Signals] = STOP_SIGNALS) -> None:
         self.received = asyncio.Event()
+        self._numbers = numbers
         self._stopping = False
         self._loop = asyncio.get_running_loop()
         self._previous: dict[signal.Signals, Any] = {}
@@ -156,7 +166,7 @@ class StopSignals:
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
             return self
-        for number in STOP_SIGNALS:
+        for number in self._numbers:
             self._previous[number] = signal.getsignal(number)
             # The loop's own way wakes it up without a race, but calls nothing while
             # the application blocks it; a plain handler is called all the same.

@@ -6,33 +6,32 @@ import asyncio
 import contextlib
 import heapq
 import logging
-import ssl
-import sys
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from email.utils import formatdate
 from operator import itemgetter
 from types import TracebackType
 from typing import Self
 
-from . import banner, logs, process, sockets
+from . import banner, logs, process
 from .admission import default_limit
-from .config import Config, TLSConfig
+from .config import Config
 from .connection import Connection, ServerState
-from .errors import ApplicationError, ConfigurationError
+from .endpoint import Endpoint, open_endpoint
 from .importer import ASGIApplication, import_application
 from .lifespan import Lifespan
 from .listener import Listener, ServerAddress
-from .options import make_config
-from .protocol.engines import engine_notes
-from .tls import certificate_warnings, create_context
 from .trace import Trace
 
 logger = logging.getLogger("h2asgi")
 
 RESET_TIMEOUT = 1.0
 """Seconds between the reset of what outlived the graceful time-out and its cancellation."""
+
+_NOTHING = contextlib.nullcontext()
 
 CANCEL_TIMEOUT = 1.0
 """Seconds for cancelled application tasks, and then for aborted connections, to end."""
@@ -67,15 +66,15 @@ class Server:
         config: Config | None = None,
         *,
         trace: Trace | None = None,
+        endpoint: Endpoint | None = None,
     ) -> None:
         self.addresses: list[tuple[str, int] | str] = []
         """Where it listens: (host, port), or the path of a Unix socket."""
         self._config = replace(config or Config(), app=app)
         self._trace = trace
         self._application: ASGIApplication | None = None
-        self._ssl_context: ssl.SSLContext | None = None
-        self._sockets: list[sockets.ListeningSocket] = []
-        self._notes: list[str] = []
+        self._endpoint = endpoint or Endpoint()
+        self._announces = endpoint is None  # whose endpoint it is speaks of it
 
     async def __aenter__(self) -> Self:
         try:
@@ -101,37 +100,18 @@ class Server:
         Entering does it otherwise. It blocks, and an application that is
         imported here may still run an event loop of its own.
         """
-        config = self._config
-        # An engine that was asked for and is not installed is missed here.
-        for note in engine_notes(config.http1, config.http2, config.websocket):
-            logger.warning("%s", note)
-        if config.tls.enabled:
-            tls = self._certificate(config.tls)
-            self._ssl_context = create_context(
-                tls, http1=config.http1.enabled, http2=config.http2.enabled
-            )
-            for warning in certificate_warnings(tls):
-                logger.warning("%s", warning)
-        self._application = import_application(config)
-        wanted = sockets.parse(config.bind, tls=config.tls.enabled)
-        self._sockets = sockets.listen(wanted, config.bind.backlog)
-        self.addresses = [listening.address for listening in self._sockets]
-
-    def _certificate(self, tls: TLSConfig) -> TLSConfig:
-        """Name the files of the certificate, with ``dev_cert`` one that is made now."""
-        if not tls.dev_cert:
-            return tls
-        from . import devcerts  # which costs a start 30 ms and 10 MiB
-
-        pair = devcerts.resolve(tls)
-        self._notes.append(devcerts.trust_hint(devcerts.ca_file()))
-        return pair
+        if self._announces:
+            self._endpoint = open_endpoint(self._config)
+        try:
+            self._application = import_application(self._config)
+        except BaseException:
+            self.close_sockets()
+            raise
+        self.addresses = self._endpoint.addresses
 
     def close_sockets(self) -> None:
         """Stop listening; harmless when it was done before."""
-        for listening in self._sockets:
-            listening.close()
-        self._sockets = []
+        self._endpoint.close()
 
     async def _start(self) -> None:
         assert self._application is not None
@@ -151,9 +131,9 @@ class Server:
         )
         self._state.on_idle = self._changed.set
         self._listener = Listener(
-            self._sockets,
+            list(self._endpoint.sockets),
             self._connection,
-            ssl_context=self._ssl_context,
+            ssl_context=self._endpoint.ssl_context,
             handshake_timeout=config.timeouts.tls_handshake,
             limit=config.limits.connections or default_limit(),
             per_address=config.limits.connections_per_address,
@@ -161,10 +141,11 @@ class Server:
         )
         self._default_fields.start(loop)
         self._listener.start()
-        self._announce(loop)
+        if self._announces:
+            banner.announce(config, self.addresses, self._endpoint.notes, process.loop_name(loop))
 
     def _connection(self, server: ServerAddress, lost: Callable[[], None]) -> Connection:
-        tls = self._ssl_context is not None
+        tls = self._endpoint.ssl_context is not None
         return Connection(self._state, tls=tls, server=server, lost=lost)
 
     def _make_room(self) -> None:
@@ -177,17 +158,6 @@ class Server:
         ]
         for _, connection in heapq.nsmallest(PLACES_AT_ONCE, idle, key=itemgetter(0)):
             connection.give_way()
-
-    def _announce(self, loop: asyncio.AbstractEventLoop) -> None:
-        name = process.loop_name(loop)
-        for line in (*banner.lines(self._config, self.addresses, name), *self._notes):
-            logger.info("%s", line)
-        exposed = banner.exposed(self.addresses)
-        if exposed and self._ssl_context is None:
-            logger.warning(
-                "serving in the clear on %s: whoever is on the way can read and change it",
-                ", ".join(exposed),
-            )
 
     async def _stop(self) -> None:
         """Let requests finish, then insist; every step has its bound."""
@@ -292,60 +262,30 @@ async def serve(
         await (shutdown or asyncio.Event()).wait()
 
 
-def run(app: str | ASGIApplication, **options: object) -> None:
-    """Serve until SIGINT or SIGTERM, with options named as on the command line (``http2_engine``).
+def run_server(
+    config: Config,
+    endpoint: Endpoint | None = None,
+    serving: AbstractContextManager[object] = _NOTHING,
+    stop_signals: Sequence[signal.Signals] = process.STOP_SIGNALS,
+) -> None:
+    """Serve in a loop of this process until a signal; ``serving`` is entered meanwhile.
 
-    Configures ``logging``, handles signals and makes the event loop. A mistake
-    is logged and raises ``SystemExit`` with the command's exit code.
+    Raises ``ConfigurationError`` and ``ApplicationError``.
     """
-    try:
-        config = make_config(app, **options)
-        _run(config)
-    except (ConfigurationError, ApplicationError) as error:
-        _report(error)
-        sys.exit(error.exit_code)
-
-
-def run_config(config: Config) -> int:
-    """Do what the command does: serve until a signal, then give the exit code.
-
-    Raises ``ConfigurationError`` and ``ApplicationError``. When threads of the
-    application do not end, the process ends here.
-    """
-    code = 0
-    failure: ConfigurationError | ApplicationError | None = None
-    try:
-        _run(config)
-    except (ConfigurationError, ApplicationError) as error:
-        code, failure = error.exit_code, error
-    threads = process.hanging_threads()
-    if failure is not None:
-        if not threads:
-            raise failure
-        _report(failure)
-    if threads:
-        process.leave(code, threads)
-    return code
-
-
-def _report(error: ConfigurationError | ApplicationError) -> None:
-    """Log the sentence, and where the application's own code failed."""
-    cause = error.__cause__ if isinstance(error, ApplicationError) else None
-    logger.error("%s", error, exc_info=cause)
-
-
-def _run(config: Config) -> None:
-    logs.configure(config.log)
-    process.keep_freed_memory()
     loop = process.new_event_loop(config.loop)
     with contextlib.closing(loop), logs.access_log(config.log) as trace:
-        server = Server(config.app, config, trace=trace)
+        server = Server(config.app, config, trace=trace, endpoint=endpoint)
         server.prepare()
-        process.run(loop, _serve_until_signalled(server, gc_tuning=config.gc_tuning))
+        process.run(loop, _serve_until_signalled(server, config, serving, stop_signals))
 
 
-async def _serve_until_signalled(server: Server, *, gc_tuning: bool) -> None:
-    with process.StopSignals() as signals:
+async def _serve_until_signalled(
+    server: Server,
+    config: Config,
+    serving: AbstractContextManager[object],
+    stop_signals: Sequence[signal.Signals],
+) -> None:
+    with process.StopSignals(stop_signals) as signals:
         stopped = asyncio.ensure_future(signals.received.wait())
         starting = asyncio.ensure_future(server.__aenter__())
         # An application may take for ever to start up; a signal ends that too.
@@ -356,7 +296,8 @@ async def _serve_until_signalled(server: Server, *, gc_tuning: bool) -> None:
             if starting.cancelled():
                 return
         await starting
-        with process.rare_collections() if gc_tuning else contextlib.nullcontext():
+        tuned = process.rare_collections() if config.gc_tuning else contextlib.nullcontext()
+        with serving, tuned:
             await stopped
         logger.info("stopping")
         await server.__aexit__(None, None, None)

@@ -234,9 +234,9 @@ class TestInThisProcess:
 
     def test_the_servers_result_is_the_exit_code(self, monkeypatch: pytest.MonkeyPatch) -> None:
         served: list[Config] = []
-        server = types.ModuleType("h2asgi.server")
-        server.run_config = lambda config: served.append(config) or 7  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "h2asgi.server", server)
+        entry = types.ModuleType("h2asgi.entry")
+        entry.run_config = lambda config: served.append(config) or 7  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "h2asgi.entry", entry)
         assert cli.main(["hello:app", "--port", "1"]) == 7
         assert [(config.app, config.bind.port) for config in served] == [("hello:app", 1)]
 
@@ -259,9 +259,9 @@ class TestInThisProcess:
         def fail(config: Config) -> int:
             raise error
 
-        server = types.ModuleType("h2asgi.server")
-        server.run_config = fail  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "h2asgi.server", server)
+        entry = types.ModuleType("h2asgi.entry")
+        entry.run_config = fail  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "h2asgi.entry", entry)
         assert cli.main(["hello:app"]) == exit_code
         assert capsys.readouterr().err == printed
 

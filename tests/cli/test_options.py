@@ -74,6 +74,20 @@ def test_there_is_one_declaration_for_each_name_and_a_place_for_each_topic() -> 
     assert {option.topic for option in OPTIONS} == set(TOPICS)
 
 
+def test_a_word_stands_for_a_number(tmp_path: Path) -> None:
+    file = tmp_path / "h2asgi.toml"
+    file.write_text('workers = "auto"')
+    configs = [
+        resolve("--workers", "auto"),
+        resolve(H2ASGI_WORKERS="auto"),
+        resolve("--config", str(file)),
+        make_config("app:app", workers="auto"),
+    ]
+    assert [config.workers for config in configs] == [0] * 4
+    with pytest.raises(ConfigurationError, match="must be a whole number, not 'many'"):
+        resolve("--workers", "many")
+
+
 @each_option
 def test_every_option_can_be_given_on_the_command_line(option: Option) -> None:
     value = other_value(option)

@@ -1,0 +1,75 @@
+"""What a server needs before there is an application: a TLS context and listening sockets.
+
+A supervisor opens it once, for all of its workers; a server alone opens its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from . import sockets
+from .config import Config, TLSConfig
+from .protocol.engines import engine_notes
+from .sockets import ListeningSocket
+from .tls import certificate_warnings, create_context
+
+logger = logging.getLogger("h2asgi")
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """``notes`` are lines for the operator, to be shown once it serves."""
+
+    ssl_context: ssl.SSLContext | None = None
+    sockets: Sequence[ListeningSocket] = ()
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def addresses(self) -> list[tuple[str, int] | str]:
+        """Where it listens: (host, port), or the path of a Unix socket."""
+        return [listening.address for listening in self.sockets]
+
+    def renew_certificate(self, config: Config) -> None:
+        """Read the files anew, for the processes to come; raises ``ConfigurationError``."""
+        if config.tls.enabled:
+            self.ssl_context = _context(config, self.notes)
+
+    def close(self) -> None:
+        """Stop listening; harmless when it was done before."""
+        for listening in self.sockets:
+            listening.close()
+        self.sockets = ()
+
+
+def open_endpoint(config: Config) -> Endpoint:
+    """Do what can fail by an operator's mistake: raises ``ConfigurationError``."""
+    # An engine that was asked for and is not installed is missed here.
+    for note in engine_notes(config.http1, config.http2, config.websocket):
+        logger.warning("%s", note)
+    endpoint = Endpoint()
+    endpoint.renew_certificate(config)
+    wanted = sockets.parse(config.bind, tls=config.tls.enabled)
+    endpoint.sockets = sockets.listen(wanted, config.bind.backlog)
+    return endpoint
+
+
+def _context(config: Config, notes: list[str]) -> ssl.SSLContext:
+    tls = _certificate(config.tls, notes)
+    context = create_context(tls, http1=config.http1.enabled, http2=config.http2.enabled)
+    for warning in certificate_warnings(tls):
+        logger.warning("%s", warning)
+    return context
+
+
+def _certificate(tls: TLSConfig, notes: list[str]) -> TLSConfig:
+    """Name the files of the certificate, with ``dev_cert`` one that is made now."""
+    if not tls.dev_cert:
+        return tls
+    from . import devcerts  # which costs a start 30 ms and 10 MiB
+
+    pair = devcerts.resolve(tls)
+    notes.append(devcerts.trust_hint(devcerts.ca_file()))
+    return pair

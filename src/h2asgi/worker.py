@@ -1,0 +1,61 @@
+"""A worker: a server in a process of its own, and what ties it to its supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from .config import Config
+from .endpoint import Endpoint
+from .scoreboard import NOT_ACCEPTING, Scoreboard
+from .server import run_server
+
+HEARTBEAT_INTERVAL = 1.0
+"""Seconds between the signs of life of a worker's loop: too few to cost anything."""
+
+STOP_SIGNALS = (signal.SIGTERM,)
+
+
+@dataclass(frozen=True, slots=True)
+class Ties:
+    """``ready`` is told when the worker serves; ``lifeline`` ends when its supervisor is gone."""
+
+    scoreboard: Scoreboard
+    row: int
+    ready: int
+    lifeline: int
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[None]:
+        """While entered, the worker serves, within its loop."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self.lifeline, os.kill, os.getpid(), signal.SIGTERM)
+        heartbeat = loop.create_task(self._beat())
+        self.scoreboard.set_connections(self.row, 0)
+        os.write(self.ready, b"\1")
+        os.close(self.ready)
+        try:
+            yield
+        finally:
+            self.scoreboard.set_connections(self.row, NOT_ACCEPTING)
+            heartbeat.cancel()
+            loop.remove_reader(self.lifeline)
+
+    async def _beat(self) -> None:
+        while True:
+            self.scoreboard.beat(self.row)
+            await asyncio.sleep(HEARTBEAT_INTERVAL)
+
+
+def serve(config: Config, endpoint: Endpoint, ties: Ties) -> None:
+    """Serve until the supervisor says SIGTERM, or is gone.
+
+    Raises ``ConfigurationError`` and ``ApplicationError``.
+    """
+    # The files of Unix sockets are the supervisor's to remove.
+    sockets = [replace(listening, file=None) for listening in endpoint.sockets]
+    run_server(config, replace(endpoint, sockets=sockets), ties.serving(), STOP_SIGNALS)

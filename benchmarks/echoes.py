@@ -77,10 +77,9 @@ class Echoes:
             if not ready:
                 raise TimeoutError("no answer")
             for key, _ in ready:
-                sock: socket.socket = key.data
-                self._receive(sock)
-                if not self._missing[sock] and time.monotonic() < end:
-                    self._send(sock, batch)
+                self._receive(key.data)
+                if not self._missing[key.data] and time.monotonic() < end:
+                    self._send(key.data, batch)
 
     def _send(self, sock: socket.socket, batch: bytes) -> None:
         sock.sendall(batch)

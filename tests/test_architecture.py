@@ -35,7 +35,7 @@ ARROWS = {
         *{"admission", "banner", "config", "connection", "endpoint", "importer", "lifespan"},
         *{"listener", "logs", "process", "trace"},
     },
-    "endpoint": {"config", "devcerts", "protocol.engines", "sockets", "tls"},
+    "endpoint": {"config", "devcerts", "listener", "protocol.engines", "sockets", "tls"},
     "scoreboard": set(),
     "listener": {"admission", "sockets", "tls_shared", "tls_transport"},
     "connection": {

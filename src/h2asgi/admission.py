@@ -48,13 +48,13 @@ class Admission:
         self.limit = limit
         self._per_address = per_address
         self._on_leave = on_leave
-        self._taken = 0
+        self.taken = 0
         self._by_client: dict[str, int] = {}
 
     @property
     def full(self) -> bool:
         """Whether nobody more may come in."""
-        return self._taken >= self.limit
+        return self.taken >= self.limit
 
     def enter(self, host: str | None) -> Place | None:
         """Give a place, or None if this address has all that it may have.
@@ -68,12 +68,12 @@ class Admission:
             if count >= self._per_address:
                 return None
             self._by_client[client] = count + 1
-        self._taken += 1
+        self.taken += 1
         return Place(self, client)
 
     def leave(self, client: str | None) -> None:
         """Take a place back; for ``Place`` alone."""
-        self._taken -= 1
+        self.taken -= 1
         if client is not None:
             left = self._by_client[client] - 1
             if left:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from . import sockets
 from .config import Config, TLSConfig
+from .listener import Colleagues
 from .protocol.engines import engine_notes
 from .sockets import ListeningSocket
 from .tls import certificate_warnings, create_context
@@ -25,6 +26,7 @@ class Endpoint:
 
     ssl_context: ssl.SSLContext | None = None
     sockets: Sequence[ListeningSocket] = ()
+    colleagues: Colleagues | None = None
     notes: list[str] = field(default_factory=list)
 
     @property

@@ -14,7 +14,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from .admission import Admission, Place
 from .sockets import ListeningSocket
@@ -60,8 +60,22 @@ _GONE = frozenset(
 )
 """What accept(2) reports about the connection it took from the queue, not about the listener."""
 
+COLLEAGUES_TIME = 0.002
+"""Seconds for which a connection is left to workers that have fewer: one that is free takes it at
+once, and one that is not should not get more work."""
+
 ServerAddress = tuple[str, int | None]
 Factory = Callable[[ServerAddress, Callable[[], None]], asyncio.BufferedProtocol]
+
+
+class Colleagues(Protocol):
+    """The other workers that accept on the same sockets."""
+
+    def publish(self, connections: int) -> None:
+        """Tell them how many connections there are here."""
+
+    def fewest(self) -> int:
+        """How many the worker has that has the fewest, this one included."""
 
 
 class Listener:
@@ -84,7 +98,9 @@ class Listener:
         limit: int,
         per_address: int | None,
         on_full: Callable[[], None],
+        colleagues: Colleagues | None = None,
     ) -> None:
+        self._colleagues = colleagues
         self._sockets = sockets
         self._factory = factory
         self._ssl_context = ssl_context
@@ -117,6 +133,7 @@ class Listener:
         for listening in self._sockets:
             listening.close()
         self._sockets = []
+        self._colleagues = None
 
     async def cancel_handshakes(self) -> None:
         """End the handshakes under way; returns when there are none left.
@@ -139,20 +156,26 @@ class Listener:
             self._await_room()
             return
         for _ in range(ACCEPTS_PER_TURN):
-            try:
-                sock, peer = listening.accept()
-            except (BlockingIOError, InterruptedError):
+            if self._leaves_it_to_others() or not self._accept_one(listening):
                 return
-            except OSError as error:
-                if error.errno in _GONE:
-                    logger.debug("a connection was gone before it was accepted: %s", error)
-                    continue
-                self._rest(error)
-                return
-            self._exhausted = False
-            self._admit(sock, peer)
             if not self._has_room():
                 return  # if somebody waits, the loop says so
+
+    def _accept_one(self, listening: socket.socket) -> bool:
+        """Take a connection if there is one; says whether to try again."""
+        try:
+            sock, peer = listening.accept()
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            if error.errno in _GONE:
+                logger.debug("a connection was gone before it was accepted: %s", error)
+                return True
+            self._rest(error)
+            return False
+        self._exhausted = False
+        self._admit(sock, peer)
+        return True
 
     def _admit(self, sock: socket.socket, peer: Any) -> None:
         place = self._admission.enter(peer[0] if isinstance(peer, tuple) else None)
@@ -160,6 +183,7 @@ class Listener:
             logger.debug("%s has as many connections as one address may have", peer[0])
             sock.close()
             return
+        self._publish()
         task = self._loop.create_task(self._connect(sock, place))
         self._handshakes[task] = self._loop.time()
         task.add_done_callback(self._handshake_over)
@@ -187,7 +211,33 @@ class Listener:
         self._pause()
         self._resume_after(delay)
 
+    def _leaves_it_to_others(self) -> bool:
+        """Pause for a moment if other workers have fewer connections.
+
+        Some few that live long, as a load balancer opens them, would otherwise all
+        go to the worker that happened to be idle.
+        """
+        if self._colleagues is None:
+            return False
+        fewest = self._colleagues.fewest()
+        if self._admission.taken <= fewest + max(1, fewest // 8):
+            return False
+        self._pause()
+        self._resume_after(COLLEAGUES_TIME, self._take_what_others_left)
+        return True
+
+    def _take_what_others_left(self) -> None:
+        self.start()
+        for listening in self._sockets:
+            if self._has_room():
+                self._accept_one(listening.sock)
+
+    def _publish(self) -> None:
+        if self._colleagues is not None:
+            self._colleagues.publish(self._admission.taken)
+
     def _room_was_made(self) -> None:
+        self._publish()
         if self._awaiting_room:
             self.start()
 
@@ -212,10 +262,10 @@ class Listener:
         self._pause()
         self._resume_after(EXHAUSTED_PAUSE)
 
-    def _resume_after(self, seconds: float) -> None:
+    def _resume_after(self, seconds: float, how: Callable[[], None] | None = None) -> None:
         if self._resuming is not None:
             self._resuming.cancel()  # of another socket, in the same turn of the loop
-        self._resuming = self._loop.call_later(seconds, self.start)
+        self._resuming = self._loop.call_later(seconds, how or self.start)
 
     async def _connect(self, sock: socket.socket, place: Place) -> None:
         connected = False

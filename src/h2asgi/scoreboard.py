@@ -20,6 +20,8 @@ class Scoreboard:
         self._seen = memory[: 8 * rows].cast("d")
         self._connections = memory[8 * rows :].cast("q")
         self._free = set(range(rows))
+        for row in self._free:
+            self._connections[row] = NOT_ACCEPTING
 
     def take_row(self) -> int | None:
         """Set a row aside for a worker; None if all are taken."""

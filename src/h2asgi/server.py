@@ -74,7 +74,8 @@ class Server:
         self._trace = trace
         self._application: ASGIApplication | None = None
         self._endpoint = endpoint or Endpoint()
-        self._announces = endpoint is None  # whose endpoint it is speaks of it
+        self.alone = endpoint is None
+        """Whether it opens its endpoint itself, and so speaks of it."""
 
     async def __aenter__(self) -> Self:
         try:
@@ -100,7 +101,7 @@ class Server:
         Entering does it otherwise. It blocks, and an application that is
         imported here may still run an event loop of its own.
         """
-        if self._announces:
+        if self.alone:
             self._endpoint = open_endpoint(self._config)
         try:
             self._application = import_application(self._config)
@@ -138,10 +139,11 @@ class Server:
             limit=config.limits.connections or default_limit(),
             per_address=config.limits.connections_per_address,
             on_full=self._make_room,
+            colleagues=self._endpoint.colleagues,
         )
         self._default_fields.start(loop)
         self._listener.start()
-        if self._announces:
+        if self.alone:
             banner.announce(config, self.addresses, self._endpoint.notes, process.loop_name(loop))
 
     def _connection(self, server: ServerAddress, lost: Callable[[], None]) -> Connection:
@@ -299,5 +301,6 @@ async def _serve_until_signalled(
         tuned = process.rare_collections() if config.gc_tuning else contextlib.nullcontext()
         with serving, tuned:
             await stopped
-        logger.info("stopping")
+        if server.alone:
+            logger.info("stopping")
         await server.__aexit__(None, None, None)

@@ -98,7 +98,7 @@ class _Slot:
     worker: _Worker | None = None
     next: _Worker | None = None
     delay: float = FIRST_DELAY
-    spawn_at: float | None = 0.0  # when a worker is due, if one is
+    spawn_at: float | None = None  # when a worker is due, if one is
     former: list[_Worker] = field(default_factory=list)  # who still finishes
 
     @property
@@ -117,6 +117,7 @@ class Supervisor:
         self._stop_time = timeouts.graceful + timeouts.lifespan_shutdown + STOP_MARGIN
         self._scoreboard = Scoreboard((1 + SPARE_ROWS) * count)
         self._slots = [_Slot(number) for number in range(1, count + 1)]
+        self._slots[0].spawn_at = 0.0  # the others follow: what fails is to be said once
         self._renewing: list[_Slot] = []  # still to be renewed, the first one under way
         self._stopping = False
         self._has_served = False
@@ -155,7 +156,10 @@ class Supervisor:
                         self._on_up(slot, worker)
 
     def _on_up(self, slot: _Slot, worker: _Worker) -> None:
-        self._has_served = True
+        if not self._has_served:
+            self._has_served = True
+            for other in self._slots[1:]:
+                other.spawn_at = 0.0
         logger.info("worker %d (process %d) serves", slot.number, worker.pid)
         if worker is slot.next:
             if slot.worker is not None:

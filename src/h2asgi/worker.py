@@ -22,7 +22,10 @@ STOP_SIGNALS = (signal.SIGTERM,)
 
 @dataclass(frozen=True, slots=True)
 class Ties:
-    """``ready`` is told when the worker serves; ``lifeline`` ends when its supervisor is gone."""
+    """``ready`` is told when the worker serves; ``lifeline`` ends when its supervisor is gone.
+
+    For its listener they are its ``Colleagues``.
+    """
 
     scoreboard: Scoreboard
     row: int
@@ -45,6 +48,14 @@ class Ties:
             heartbeat.cancel()
             loop.remove_reader(self.lifeline)
 
+    def publish(self, connections: int) -> None:
+        """See ``listener.Colleagues``."""
+        self.scoreboard.set_connections(self.row, connections)
+
+    def fewest(self) -> int:
+        """See ``listener.Colleagues``."""
+        return self.scoreboard.fewest_connections()
+
     async def _beat(self) -> None:
         while True:
             self.scoreboard.beat(self.row)
@@ -58,4 +69,6 @@ def serve(config: Config, endpoint: Endpoint, ties: Ties) -> None:
     """
     # The files of Unix sockets are the supervisor's to remove.
     sockets = [replace(listening, file=None) for listening in endpoint.sockets]
-    run_server(config, replace(endpoint, sockets=sockets), ties.serving(), STOP_SIGNALS)
+    run_server(
+        config, replace(endpoint, sockets=sockets, colleagues=ties), ties.serving(), STOP_SIGNALS
+    )

@@ -1,0 +1,318 @@
+"""Several workers: started, balanced, replaced, stopped."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from command import Command
+
+from h2asgi.scoreboard import NOT_ACCEPTING, Scoreboard
+from h2asgi.supervisor import Supervisor
+
+HANG = 60.0
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+
+APPLICATION = """
+import asyncio, os
+
+
+def note(text):
+    print(text, flush=True)
+
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        note("startup")
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        note("shutdown")
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    if scope["path"] == "/hang":
+        note("hanging")
+        await asyncio.sleep(0.5)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"%d" % os.getpid()})
+"""
+
+Start = Callable[..., Command]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    (tmp_path / "application.py").write_text(APPLICATION)
+    commands: list[Command] = []
+
+    def start(*arguments: str, app: str = "application:app") -> Command:
+        named = ("-m", "h2asgi", app, "--no-access-log")
+        where = () if "--bind" in arguments else ("--port", "0")
+        command = Command(tmp_path, *named, *where, *arguments)
+        commands.append(command)
+        return command
+
+    yield start
+    for command in commands:
+        # Workers notice that their supervisor is gone.
+        if command.process.poll() is None:
+            command.process.kill()
+        command.process.communicate()
+
+
+def serving(command: Command, count: int) -> tuple[str, list[int]]:
+    """Wait until so many workers serve: the server's URL, and their processes."""
+    url = f"http://localhost:{command.port()}"
+    return url, [served(command) for _ in range(count)]
+
+
+def served(command: Command) -> int:
+    return int(command.wait_for_error_line(r"worker \d+ \(process (\d+)\) serves")[1])
+
+
+def ask(url: str) -> int:
+    """The process that answers on a new connection."""
+    return int(httpx.get(url, trust_env=False, timeout=HANG).text)
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    # A zombie that nobody reaps has gone, too.
+    return " Z " in Path(f"/proc/{pid}/stat").read_text()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + HANG
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_each_worker_has_a_lifespan_and_the_end_is_clean(start: Start) -> None:
+    command = start("--workers", "2")
+    url, workers = serving(command, 2)
+    assert ask(url) in workers
+    assert "; 2 workers)" in "".join(command.errors)
+    command.send(signal.SIGTERM)
+    code, output, errors = command.end()
+    assert code == 0
+    assert output == "startup\n" * 2 + "shutdown\n" * 2
+    assert errors.count("stopping") == 1
+    assert "Traceback" not in errors
+
+
+def test_eight_long_connections_are_spread(start: Start) -> None:
+    command = start("--workers", "2")
+    url, workers = serving(command, 2)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(httpx.Client(trust_env=False)) for _ in range(8)]
+        spread = collections.Counter(int(client.get(url).text) for client in clients)
+    assert set(spread) == set(workers)
+    assert max(spread.values()) <= 5
+
+
+def test_a_burst_of_connections_is_spread(start: Start) -> None:
+    command = start("--workers", "2")
+    url, workers = serving(command, 2)
+    port = int(url.rpartition(":")[2])
+    with contextlib.ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), HANG))
+            for _ in range(100)
+        ]
+        spread: collections.Counter[int] = collections.Counter()
+        for sock in sockets:
+            sock.sendall(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        for sock in sockets:
+            with sock.makefile("rb") as file:
+                spread[int(file.read().rpartition(b"\n")[2])] += 1
+    assert set(spread) == set(workers)
+    assert max(spread.values()) <= 70
+
+
+def test_a_worker_that_is_killed_is_replaced(start: Start) -> None:
+    command = start("--workers", "2")
+    url, workers = serving(command, 2)
+    os.kill(workers[0], signal.SIGKILL)
+    line = command.wait_for_error_line("replacing it").string
+    assert f"worker 1 (process {workers[0]}) was killed by SIGKILL" in line
+    assert ask(url) == workers[1]
+    assert served(command) not in workers
+    command.send(signal.SIGTERM)
+    assert command.end()[0] == 0
+
+
+def test_a_reload_replaces_every_worker_and_loses_no_request(start: Start) -> None:
+    command = start("--workers", "2")
+    url, workers = serving(command, 2)
+    answers: list[int] = []
+    over = threading.Event()
+
+    def keep_asking() -> None:
+        while not over.is_set():
+            answers.append(ask(url))
+
+    asking = threading.Thread(target=keep_asking)
+    asking.start()
+    try:
+        wait_until(lambda: bool(answers))
+        command.send(signal.SIGHUP)
+        renewed = [served(command) for _ in range(2)]
+        command.wait_for_error_line("the workers have been replaced")
+        wait_until(lambda: all(map(gone, workers)))
+    finally:
+        over.set()
+        asking.join(HANG)
+    assert not asking.is_alive()
+    assert set(answers) <= {*workers, *renewed}
+    assert ask(url) in renewed
+    command.send(signal.SIGTERM)
+    code, _, errors = command.end()
+    assert code == 0
+    assert "error" not in errors
+
+
+def test_new_code_that_does_not_start_leaves_the_old_in_place(start: Start, tmp_path: Path) -> None:
+    command = start("--workers", "2")
+    url, workers = serving(command, 2)
+    (tmp_path / "application.py").write_text("raise RuntimeError('broken')")
+    command.send(signal.SIGHUP)
+    line = command.wait_for_error_line("the new worker").string
+    assert line.endswith("the new worker ended with exit code 3: the old ones go on\n")
+    assert ask(url) in workers
+    (tmp_path / "application.py").write_text(APPLICATION + "\n# changed\n")
+    command.send(signal.SIGHUP)
+    command.wait_for_error_line("the workers have been replaced")
+    assert ask(url) not in workers
+
+
+def test_requests_in_flight_finish_when_it_stops(start: Start) -> None:
+    command = start("--workers", "2")
+    url, workers = serving(command, 2)
+    answers: list[int] = []
+    asking = threading.Thread(target=lambda: answers.append(ask(url + "/hang")))
+    asking.start()
+    command.wait_for_output("hanging")
+    command.send(signal.SIGTERM)
+    asking.join(HANG)
+    assert len(answers) == 1
+    assert answers[0] in workers
+    assert command.end()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("signals", "code"),
+    [((signal.SIGQUIT,), 128 + 3), ((signal.SIGTERM, signal.SIGINT), 128 + 2)],
+)
+def test_it_can_be_stopped_at_once(start: Start, signals: tuple[int, ...], code: int) -> None:
+    command = start("--workers", "2")
+    url, workers = serving(command, 2)
+    port = int(url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), HANG) as client:
+        client.sendall(b"GET /hang HTTP/1.1\r\nhost: a\r\n\r\n")
+        command.wait_for_output("hanging")
+        for number in signals:
+            command.send(number)
+            if number != signals[-1]:
+                command.wait_for_error_line("stopping")
+        assert command.end()[0] == code
+    assert all(map(gone, workers))
+
+
+def test_workers_stop_when_their_supervisor_is_gone(start: Start) -> None:
+    command = start("--workers", "2")
+    _, workers = serving(command, 2)
+    command.process.kill()
+    wait_until(lambda: all(map(gone, workers)))
+
+
+@pytest.mark.parametrize("app", ["missing:app", "application:nothing", "broken:app"])
+def test_what_cannot_start_says_so_once(start: Start, tmp_path: Path, app: str) -> None:
+    (tmp_path / "broken.py").write_text("raise RuntimeError('broken')")
+    command = start("--workers", "3", app=app)
+    code, _, errors = command.end()
+    assert code == 3
+    assert errors.count("h2asgi: ") == 1
+
+
+def test_the_file_of_a_unix_socket_goes_in_the_end(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    command = start("--workers", "2", "--bind", f"unix:{path}")
+    workers = [served(command), served(command)]
+    os.kill(workers[0], signal.SIGKILL)
+    served(command)
+    command.send(signal.SIGHUP)
+    command.wait_for_error_line("have been replaced")
+    assert path.exists()
+    command.send(signal.SIGTERM)
+    assert command.end()[0] == 0
+    assert not path.exists()
+
+
+def test_run_takes_workers_too(tmp_path: Path) -> None:
+    (tmp_path / "application.py").write_text(APPLICATION)
+    script = "import h2asgi, application; h2asgi.run(application.app, workers=2, port=0)"
+    command = Command(tmp_path, "-c", script)
+    url, workers = serving(command, 2)
+    assert ask(url) in workers
+    command.send(signal.SIGINT)
+    assert command.end()[0] == 0
+
+
+def test_without_fork_there_is_one_process() -> None:
+    script = (
+        "import os, sys; del os.fork; from h2asgi.cli import main;"
+        "sys.exit(main(['application:app', '--workers', '2']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "--workers needs fork()" in done.stderr
+
+
+def test_a_row_of_the_scoreboard_belongs_to_one_worker() -> None:
+    board = Scoreboard(2)
+    first, second = board.take_row(), board.take_row()
+    assert (first, second, board.take_row()) == (0, 1, None)
+    assert board.fewest_connections() == 0
+    board.set_connections(0, 7)
+    assert board.fewest_connections() == 7
+    board.set_connections(1, 3)
+    assert board.fewest_connections() == 3
+    board.give_back(1)
+    assert board.fewest_connections() == 7
+    assert board.take_row() == 1
+    assert NOT_ACCEPTING == -1
+
+
+def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its heartbeat, over a process that has none."""
+    import h2asgi
+    from h2asgi import supervisor as module
+    from h2asgi.endpoint import Endpoint
+
+    supervisor = Supervisor(h2asgi.Config(), Endpoint(), 1)
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        row = supervisor._scoreboard.take_row()
+        assert row is not None
+        worker = module._Worker(process.pid, row, None, 0.0, up=True)
+        supervisor._slots[0].worker = worker
+        supervisor._look()
+        assert process.poll() is None
+        monkeypatch.setattr(module, "HANG_TIMEOUT", -1.0)
+        supervisor._look()
+        assert process.wait(HANG) == -signal.SIGKILL

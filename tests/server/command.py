@@ -52,3 +52,9 @@ class Command:
         """Wait for the end: exit code, what is left of stdout, all of stderr."""
         output, errors = self.process.communicate(timeout=60)
         return self.process.returncode, output, "".join(self.errors) + errors
+
+    def stop(self) -> None:
+        """Kill it if it is still there, and close its pipes."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()

@@ -145,9 +145,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield start
     for command in commands:
-        if command.process.poll() is None:
-            command.process.kill()
-        command.process.communicate()
+        command.stop()
 
 
 @pytest.fixture
@@ -494,9 +492,7 @@ def script(start: Start, tmp_path: Path) -> Iterator[Callable[[str], Command]]:
 
     yield script
     for command in commands:
-        if command.process.poll() is None:
-            command.process.kill()
-        command.process.communicate()
+        command.stop()
 
 
 def test_run_serves_until_a_signal_and_returns(script):

@@ -66,10 +66,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield start
     for command in commands:
-        # Workers notice that their supervisor is gone.
-        if command.process.poll() is None:
-            command.process.kill()
-        command.process.communicate()
+        command.stop()  # workers notice that their supervisor is gone
 
 
 def serving(command: Command, count: int) -> tuple[str, list[int]]:
@@ -89,11 +86,10 @@ def ask(url: str) -> int:
 
 def gone(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        # A zombie that nobody reaps has gone, too.
+        return " Z " in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
         return True
-    # A zombie that nobody reaps has gone, too.
-    return " Z " in Path(f"/proc/{pid}/stat").read_text()
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -269,9 +265,12 @@ def test_run_takes_workers_too(tmp_path: Path) -> None:
     script = "import h2asgi, application; h2asgi.run(application.app, workers=2, port=0)"
     command = Command(tmp_path, "-c", script)
     url, workers = serving(command, 2)
-    assert ask(url) in workers
-    command.send(signal.SIGINT)
-    assert command.end()[0] == 0
+    try:
+        assert ask(url) in workers
+        command.send(signal.SIGINT)
+        assert command.end()[0] == 0
+    finally:
+        command.stop()
 
 
 def test_without_fork_there_is_one_process() -> None:

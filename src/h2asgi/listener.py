@@ -60,9 +60,9 @@ _GONE = frozenset(
 )
 """What accept(2) reports about the connection it took from the queue, not about the listener."""
 
-COLLEAGUES_TIME = 0.002
-"""Seconds for which a connection is left to workers that have fewer: one that is free takes it at
-once, and one that is not should not get more work."""
+COLLEAGUES_TIME = 0.01
+"""Seconds for which connections are left to workers that have fewer: one that is free takes them at
+once. As long as none does, twice as many as the last time are taken after each such pause."""
 
 ServerAddress = tuple[str, int | None]
 Factory = Callable[[ServerAddress, Callable[[], None]], asyncio.BufferedProtocol]
@@ -101,6 +101,8 @@ class Listener:
         colleagues: Colleagues | None = None,
     ) -> None:
         self._colleagues = colleagues
+        self._fewest = 0  # that a colleague had at the end of the last pause
+        self._share = 1  # connections to take at the end of one
         self._sockets = sockets
         self._factory = factory
         self._ssl_context = ssl_context
@@ -228,9 +230,14 @@ class Listener:
 
     def _take_what_others_left(self) -> None:
         self.start()
+        fewest = self._colleagues.fewest() if self._colleagues is not None else 0
+        busy = fewest == self._fewest
+        self._share = min(2 * self._share, ACCEPTS_PER_TURN) if busy else 1
+        self._fewest = fewest
         for listening in self._sockets:
-            if self._has_room():
-                self._accept_one(listening.sock)
+            for _ in range(self._share):
+                if not (self._has_room() and self._accept_one(listening.sock)):
+                    break
 
     def _publish(self) -> None:
         if self._colleagues is not None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -90,15 +90,6 @@ async def _file(scope: Any, receive: Any, send: Any) -> None:
         await _body(send, b">")
 
 
-async def _shrinking(scope: Any, receive: Any, send: Any) -> None:
-    path = _query(scope)["path"]
-    await _start(send)
-    sending = asyncio.create_task(send({"type": "http.response.pathsend", "path": path}))
-    while not (await asyncio.wait((sending,), timeout=0.01))[0]:
-        os.truncate(path, 1024 * 1024)
-    await sending
-
-
 @dataclass
 class Answer:
     """A response as both protocols have it."""
@@ -118,14 +109,24 @@ class Client:
         self.server = server
         self.protocol = protocol
 
-    def get(self, path: str, *fields: tuple[str, str], method: str = "GET") -> Answer:
+    def get(
+        self,
+        path: str,
+        *fields: tuple[str, str],
+        method: str = "GET",
+        midway: Callable[[], None] = lambda: None,
+    ) -> Answer:
+        """``midway`` is called when something has arrived, and before more is read."""
         if self.protocol == "http2":
-            return self._get_http2(path, fields, method)
-        return _http1(self.server.connect("http/1.1"), path, fields, method)
+            return self._get_http2(path, fields, method, midway)
+        return _http1(self.server.connect("http/1.1"), path, fields, method, midway=midway)
 
-    def _get_http2(self, path: str, fields: Any, method: str) -> Answer:
+    def _get_http2(self, path: str, fields: Any, method: str, midway: Callable[[], None]) -> Answer:
         with H2Client(self.server.connect("h2"), connection_window=1024 * 1024) as client:
-            (response,) = client.finish(client.start(path, method, headers=fields))
+            stream_id = client.start(path, method, headers=fields)
+            client.read_until(lambda: client.responses[stream_id].status)
+            midway()
+            (response,) = client.finish(stream_id)
         return Answer(
             response.status,
             dict(response.headers),
@@ -137,13 +138,19 @@ class Client:
 
 
 def _http1(
-    sock: socket.socket, path: str, fields: Any, method: str, version: str = "1.1"
+    sock: socket.socket,
+    path: str,
+    fields: Any,
+    method: str,
+    version: str = "1.1",
+    midway: Callable[[], None] = lambda: None,
 ) -> Answer:
     lines = [f"{method} {path} HTTP/{version}", "host: localhost", "connection: close"]
     lines += map(": ".join, fields)
     with sock:
         sock.sendall("\r\n".join([*lines, "\r\n"]).encode())
-        received = bytearray()
+        received = bytearray(sock.recv(262_144))
+        midway()
         try:
             while data := sock.recv(262_144):
                 received += data
@@ -308,7 +315,8 @@ def test_a_file_that_is_not_there_is_a_500(client: Client, path: Path) -> None:
 
 def test_a_file_that_shrinks_does_not_look_whole(client: Client, path: Path) -> None:
     os.truncate(path, 64 * 1024 * 1024)
-    answer = client.get(f"/shrinking?path={path}")
+    shrink = partial(os.truncate, path, 1024 * 1024)
+    answer = client.get(f"/path?path={path}", midway=shrink)
     assert not answer.whole
     os.truncate(path, 1000)
     assert client.get(f"/path?path={path}").whole

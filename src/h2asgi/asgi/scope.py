@@ -125,7 +125,7 @@ def offer_http_extensions(scope: Scope, request: Request) -> None:
     extensions = offered.copy()
     if request.http_version == "1.0":
         del extensions["http.response.early_hint"]  # RFC 9110 section 15.2: it knows no 1xx
-    if not request.end_stream:
+    elif not request.end_stream:
         extensions["h2asgi.request.trailers"] = _NOTHING
     if "extensions" in scope:
         extensions |= scope["extensions"]

@@ -52,13 +52,13 @@ class Transfer:
     __slots__ = ("_at_stretch_start", "_looks", "_still", "_total")
 
     def __init__(self) -> None:
-        self._total = -1
+        self._total: int | None = None  # before the first look
         self._at_stretch_start = 0
         self._looks = self._still = 0
 
     def look(self, total: int, pace: Pace, interval: float, *, rated: bool) -> str:
         """Give what is wrong with it, or nothing, now that ``total`` octets have moved in all."""
-        if self._total < 0:
+        if self._total is None:
             self._total = self._at_stretch_start = total
             return ""
         self._looks += 1

@@ -140,8 +140,8 @@ class HTTP2Engine:
         """See ``Engine``."""
         stream = self._live(stream_id)
         if stream is not None and not stream.response_started:
-            if status == 100:
-                stream.awaiting_continue = False
+            if status == 100 and stream.window is not None:
+                stream.window.awaiting_continue = False
             self._sender.send_informational(stream, status, headers)
 
     def send_headers(self, stream_id: int, status: int, headers: Headers, end_stream: bool) -> None:
@@ -284,7 +284,9 @@ class HTTP2Engine:
         """See ``Engine``."""
         if self._terminated:
             return None
-        deadline, look = self._phase_deadline(), min(self._transfers.due, self._keep_alive.due)
+        deadline, look, ping = self._phase_deadline(), self._transfers.due, self._keep_alive.due
+        if ping < look:
+            look = ping
         if deadline is None or look < deadline:
             return look if look < inf else None
         return deadline

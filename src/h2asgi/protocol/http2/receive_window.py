@@ -19,9 +19,20 @@ class ReceiveWindow:
     So a stream that nobody reads keeps the size that it began with.
     """
 
-    __slots__ = ("available", "size", "unread")
+    __slots__ = (
+        "asks_for_tunnel",
+        "available",
+        "awaiting_continue",
+        "content",
+        "size",
+        "unread",
+    )
 
     def __init__(self, size: int) -> None:
+        self.content = 0  # octets of the body that have come, without padding
+        # What the client may wait for before it sends any.
+        self.awaiting_continue = False
+        self.asks_for_tunnel = False
         self.size = size
         self.available = size
         self.unread = 0

@@ -131,6 +131,7 @@ class Receiver:
             growth = self._growth
             if growth.taken >= growth.enough and growth.begin(stream.window.due, self._now):
                 self._sender.write(frames.ping(MEASURING_PING, ack=False))
+            stream.window.content += len(payload)
             self._receive_body(stream, payload, bool(flags & Flag.END_STREAM))
             # The window grows as unread octets arrive; their reader may never come.
             self._give_connection_credit()
@@ -144,7 +145,6 @@ class Receiver:
                 return
         stream.receive_data(end_stream)
         if payload:
-            stream.received += len(payload)
             self.events.append(DataReceived(stream.stream_id, bytes(payload)))
         elif not end_stream:
             self._budgets.take_control_frame(self._now)
@@ -217,11 +217,11 @@ class Receiver:
             return
         stream = self._open(stream_id, end_stream)
         stream.body_left = head.content_length
-        stream.awaiting_continue = head.expect_continue
-        if head.protocol is not None:
-            stream.asks_for_tunnel = True
-        elif not end_stream:
-            self._streams.transfer_began = True
+        if stream.window is not None:
+            stream.window.awaiting_continue = head.expect_continue
+            stream.window.asks_for_tunnel = head.protocol is not None
+            if head.protocol is None:
+                self._streams.transfer_began = True
         self.events.append(
             RequestReceived(
                 stream_id,

@@ -20,6 +20,7 @@ class Outgoing:
         "_above_high_water",
         "_offset",
         "_pieces",
+        "credited",
         "queued",
         "scheduled",
         "trailers",
@@ -30,6 +31,7 @@ class Outgoing:
         self._offset = 0  # into the first piece, so that large pieces are never copied whole
         self._above_high_water = False
         self.queued = 0
+        self.credited = 0  # octets that the peer has allowed since
         self.trailers: Headers | None = None
         self.scheduled = False
 

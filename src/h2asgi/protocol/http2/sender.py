@@ -119,7 +119,8 @@ class Sender:
         for stream in self._streams.open.values():
             # Section 6.9.2. A window may become negative, but not too large.
             stream.send_window += change
-            stream.credited += change
+            if stream.outgoing is not None:
+                stream.outgoing.credited += change
             if stream.send_window > LARGEST_WINDOW:
                 raise PeerConnectionError(
                     ErrorCode.FLOW_CONTROL_ERROR, "window exceeds its maximum"
@@ -141,7 +142,8 @@ class Sender:
         if not increment:
             raise PeerStreamError(ErrorCode.PROTOCOL_ERROR, "window increment of 0")
         stream.send_window += increment
-        stream.credited += increment
+        if stream.outgoing is not None:
+            stream.outgoing.credited += increment
         if stream.send_window > LARGEST_WINDOW:
             raise PeerStreamError(ErrorCode.FLOW_CONTROL_ERROR, "window exceeds its maximum")
         self.wake(stream)

@@ -28,12 +28,8 @@ class Stream:
 
     __slots__ = (
         "answered",
-        "asks_for_tunnel",
-        "awaiting_continue",
         "body_left",
-        "credited",
         "outgoing",
-        "received",
         "request_ended",
         "response_ended",
         "response_started",
@@ -46,8 +42,6 @@ class Stream:
     def __init__(self, stream_id: int, send_window: int) -> None:
         self.stream_id = stream_id
         self.send_window = send_window
-        self.credited = send_window  # octets that the peer has ever allowed
-        self.received = 0  # octets of the body
         self.window: ReceiveWindow | None = None  # None when the request has no body
         self.outgoing: Outgoing | None = None  # None as long as nothing had to wait
         self.body_left: int | None = None  # octets that content-length still promises
@@ -56,14 +50,6 @@ class Stream:
         self.response_ended = False  # its last octet, or the trailers, are written or queued
         self.tunnel = False  # accepted: either half ends by itself
         self.answered = False  # whether any field section was written
-        # What a client may wait for before it sends anything.
-        self.awaiting_continue = False
-        self.asks_for_tunnel = False
-
-    @property
-    def sent(self) -> int:
-        """Octets of the response that were written."""
-        return self.credited - self.send_window
 
     def receive_headers(self, end_stream: bool) -> None:
         """The request's header or trailer section."""

@@ -69,13 +69,15 @@ class Transfers:
             assert stream.window is not None
             if not window_open or stream.window.available <= 0:
                 continue  # the application does not read: it is us who hold the peer back
-            if stream.awaiting_continue and not stream.received:
+            if stream.window.awaiting_continue and not stream.window.content:
                 continue  # the same (RFC 9110 section 10.1.1)
             transfer = before.get(stream.stream_id) or Transfer()
             self._bodies[stream.stream_id] = transfer
             # How fast a body of unknown length is meant to come, nobody knows.
             rated = stream.body_left is not None
-            reason = transfer.look(stream.received, self._body_pace, self._interval, rated=rated)
+            reason = transfer.look(
+                stream.window.content, self._body_pace, self._interval, rated=rated
+            )
             if reason:
                 yield stream, f"request body: {reason}", True
 
@@ -84,12 +86,14 @@ class Transfers:
         all_held_up = self._look_at_connection(bool(leaving))
         for stream in leaving:
             reason = all_held_up
-            if stream.send_window <= 0:
+            outgoing = stream.outgoing
+            if outgoing is not None and stream.send_window <= 0:
+                sent = outgoing.credited - stream.send_window  # and a constant
                 transfer = before.get(stream.stream_id) or Transfer()
                 self._responses[stream.stream_id] = transfer
                 rated = not stream.tunnel
                 reason = reason or transfer.look(
-                    stream.sent, self._response_pace, self._interval, rated=rated
+                    sent, self._response_pace, self._interval, rated=rated
                 )
             if reason:
                 yield stream, f"response: {reason}", False
@@ -110,5 +114,5 @@ def _body_to_come(stream: Stream) -> bool:
         stream.window is None
         or stream.request_ended
         or stream.response_started
-        or stream.asks_for_tunnel
+        or stream.window.asks_for_tunnel
     )

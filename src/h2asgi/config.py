@@ -211,6 +211,11 @@ class HTTP2Config:
         "Octets of decoded header fields, 32 more counted for each; more is answered with 431.",
         minimum=1 * KIB,
     )  # fmt: skip
+    priorities: bool = option(
+        True, "priorities", "Protocols",
+        "Send HTTP/2 responses in the order that clients and applications ask for (RFC 9218), "
+        "instead of fair shares for all.",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -338,7 +338,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         engine = self._engine
         if engine is not None:
-            self._output.write(engine)
+            awaits_writer = self._output.write(engine)
             if events := engine.take_events():
                 self._take(events)
             if self._terminated is not None:
@@ -347,6 +347,8 @@ class Connection(asyncio.BufferedProtocol):
             if self._reading_paused or engine.reading_suspended:
                 self._update_reading()
             self._timer.update(engine.next_deadline())
+            if awaits_writer:
+                self._schedule_flush()  # behind the writers that the events have woken
 
     def _update_reading(self) -> None:
         """Hold a peer back by TCP where the protocol has nothing better: HTTP/1.1."""

@@ -74,8 +74,11 @@ class Output:
         self._paused = False
         self._transport.set_write_buffer_limits(high=WRITE_SIZE)  # see MAX_WRITES
 
-    def write(self, engine: Engine) -> None:
-        """Hand over what there is to send, until the transport has enough of it."""
+    def write(self, engine: Engine) -> bool:
+        """Hand over what there is to send, until the transport has enough of it.
+
+        Gives whether to come back in the next turn of the loop, see ``Engine.awaits_writer``.
+        """
         now, transport = self._loop.time(), self._transport
         while not (self._paused or transport.is_closing()):
             data = engine.data_to_send(self.size, now)
@@ -87,8 +90,11 @@ class Output:
                     self._writes = 0
                     if 0 < transport.get_write_buffer_size() < WRITE_SIZE // 2:
                         transport.set_write_buffer_limits(high=0)  # pauses until it is empty
+            if engine.awaits_writer:
+                return True
             if len(data) < WRITE_SIZE:
-                return
+                break
+        return False
 
     def write_all(self, engine: Engine) -> None:
         """Hand over whatever is left."""

@@ -136,7 +136,7 @@ class PastDeadline:
     """An engine whose deadline stays in the past until it is handled ``times`` times."""
 
     name = http_version = "fake"
-    reading_suspended = False
+    reading_suspended = awaits_writer = False
 
     def __init__(self, times: int) -> None:
         self.times = times

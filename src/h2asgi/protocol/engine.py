@@ -108,6 +108,14 @@ class Engine(Protocol):
         """
 
     @property
+    def awaits_writer(self) -> bool:
+        """Whether ``data_to_send`` stopped short, so that a writer who comes first may go on.
+
+        To be looked at after each call of it. It is to be called again when the events have been
+        taken and the loop has had a turn, whatever the writers did.
+        """
+
+    @property
     def reading_suspended(self) -> bool:
         """Whether the driver should stop reading: HTTP/1.1 backpressure, never on HTTP/2."""
 

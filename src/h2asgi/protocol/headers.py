@@ -75,6 +75,8 @@ class RequestHead:
     chunked: bool = False
     protocol: str | None = None
     """Of an extended CONNECT; over HTTP/1.1 it is not for the request alone to say."""
+    priority: bytes | None = None
+    """The field of that name (RFC 9218 section 5), all its lines in one; None on HTTP/1.1."""
     list_size: int = dataclasses.field(default=0, compare=False)
     """As SETTINGS_MAX_HEADER_LIST_SIZE counts (RFC 9113 section 6.5.2); 0 on HTTP/1.1."""
 
@@ -107,6 +109,7 @@ def http2_request(
         raise RequestError(431, "request header fields are too large")
     head = section.finish(method, target, authority)
     head.list_size = size
+    head.priority = section.priority
     if b":protocol" in pseudo:
         _make_extended_connect(head, pseudo[b":protocol"])
     return head
@@ -145,6 +148,8 @@ def _http2_section(fields: Headers) -> _FieldSection:
     names = _check_names(fields)
     _check_values(fields)
     section = _FieldSection()
+    if b"priority" in names:
+        section.priority = b", ".join([value for name, value in fields if name == b"priority"])
     if _SPECIAL_FIELDS.isdisjoint(names):
         section.headers = fields
         return section
@@ -312,7 +317,7 @@ def http2_trailers(fields: Headers) -> Headers:
 class _FieldSection:
     """The regular fields of one request while they are read."""
 
-    __slots__ = ("content_length", "cookies", "expect_continue", "headers", "host")
+    __slots__ = ("content_length", "cookies", "expect_continue", "headers", "host", "priority")
 
     def __init__(self) -> None:
         self.headers: Headers = []
@@ -320,6 +325,7 @@ class _FieldSection:
         self.cookies: list[bytes] = []
         self.content_length: int | None = None
         self.expect_continue = False
+        self.priority: bytes | None = None
 
     def add_special(self, name: bytes, value: bytes) -> None:
         if name == b"cookie":

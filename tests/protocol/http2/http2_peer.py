@@ -29,6 +29,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS = 0, 1, 2, 3, 4
 PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 5, 6, 7, 8, 9
+PRIORITY_UPDATE = 0x10
 
 ACK = END_STREAM = 0x1
 END_HEADERS = 0x4
@@ -37,7 +38,7 @@ WITH_PRIORITY = 0x20
 
 HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS = 1, 2, 3
 INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 4, 5, 6
-ENABLE_CONNECT_PROTOCOL = 8
+ENABLE_CONNECT_PROTOCOL, NO_RFC7540_PRIORITIES = 8, 9
 
 MAX_ID = 2**31 - 1
 ALL = 2**30
@@ -112,6 +113,11 @@ def goaway(last_stream_id: int = 0, error_code: int = 0, debug: bytes = b"") -> 
 
 def priority(stream_id: int, depends_on: int = 0, weight: int = 15) -> bytes:
     return frame(PRIORITY, 0, stream_id, struct.pack(">LB", depends_on, weight))
+
+
+def priority_update(stream_id: int, value: bytes, *, on: int = 0) -> bytes:
+    """RFC 9218 section 7.1; ``on`` is the stream of the frame itself."""
+    return frame(PRIORITY_UPDATE, 0, on, struct.pack(">L", stream_id) + value)
 
 
 SETTINGS_ACK = frame(SETTINGS, ACK, 0)

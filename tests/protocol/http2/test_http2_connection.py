@@ -17,6 +17,7 @@ from http2_peer import (
     MAX_FRAME_SIZE,
     MAX_HEADER_LIST_SIZE,
     MAX_ID,
+    NO_RFC7540_PRIORITIES,
     PADDED,
     PING,
     POST,
@@ -70,7 +71,7 @@ def test_server_preface_is_settings_first_and_then_the_larger_connection_window(
 ) -> None:
     """Sections 3.4, 6.5.2, 6.9.2: SETTINGS come first, and cannot raise the connection window."""
     first, second = Peer(engine_factory()).received()
-    assert first == Settings({3: 128, 4: 262_144, 5: 16_384, 6: 65_536})
+    assert first == Settings({3: 128, 4: 262_144, 5: 16_384, 6: 65_536, 9: 1})
     assert second == WindowUpdate(0, 1_048_576 - 65_535)
 
 
@@ -84,7 +85,7 @@ def test_settings_say_what_is_configured(engine_factory: EngineFactory) -> None:
     )
     first, *rest = Peer(engine).received()
     expected = {MAX_CONCURRENT_STREAMS: 7, 4: 100_000, MAX_FRAME_SIZE: 20_000}
-    assert first == Settings({**expected, MAX_HEADER_LIST_SIZE: 2_048})
+    assert first == Settings({**expected, MAX_HEADER_LIST_SIZE: 2_048, NO_RFC7540_PRIORITIES: 1})
     # What is open beyond the unread is a stream window and a half, never less.
     assert rest == [WindowUpdate(0, 150_000 - 65_535)]
 
@@ -153,7 +154,7 @@ def test_a_drain_does_not_wait_for_a_preface(engine_factory: EngineFactory) -> N
 
 def test_unknown_frame_types_are_discarded(peer: Peer) -> None:
     """Sections 4.1 and 5.5; on a stream, on the connection, and on an idle stream."""
-    assert peer.exchange(frame(0xEE, 0xFF, 0, b"x"), frame(0x10, 0, 1, b"x" * 100)) == []
+    assert peer.exchange(frame(0xEE, 0xFF, 0, b"x"), frame(0x11, 0, 1, b"x" * 100)) == []
     peer.assert_serves()
 
 

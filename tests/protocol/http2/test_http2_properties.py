@@ -31,6 +31,7 @@ from http2_peer import (
     padded,
     ping,
     priority,
+    priority_update,
     rst_stream,
     window_update,
 )
@@ -106,14 +107,21 @@ STEPS = st.one_of(
     ),
     st.builds(
         lambda pairs: ready(settings_frame(*pairs)),
-        st.lists(st.tuples(st.integers(0, 9), st.sampled_from([0, 1, 16_384, 100_000, 2**32 - 1]))),
+        st.lists(
+            st.tuples(st.integers(0, 10), st.sampled_from([0, 1, 16_384, 100_000, 2**32 - 1]))
+        ),
     ),
     st.builds(lambda ack: ready(ping(ack=ack)), st.booleans()),
     st.builds(lambda id: ready(priority(id)), STREAM_IDS),
     st.builds(lambda last: ready(goaway(last)), STREAM_IDS),
     st.builds(
+        lambda id, value: ready(priority_update(id, value)),
+        STREAM_IDS,
+        st.sampled_from([b"u=0", b"i", b"u=7, i", b"", b"(broken"]),
+    ),
+    st.builds(
         lambda kind, flags, id, payload: ready(frame(kind, flags, id, payload)),
-        st.integers(0, 12),
+        st.integers(0, 17),
         st.integers(0, 255),
         STREAM_IDS,
         st.binary(max_size=20),

@@ -153,6 +153,11 @@ class HTTP1Engine:
             exchange.unread = max(0, exchange.unread - size)
 
     @property
+    def awaits_writer(self) -> bool:
+        """Never: there is one response at a time."""
+        return False
+
+    @property
     def reading_suspended(self) -> bool:
         """See ``Engine``: too much body unread, or too much pipelined behind a request."""
         exchange = self._exchange

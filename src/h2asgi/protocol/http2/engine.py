@@ -27,7 +27,9 @@ from .peer_settings import (
     MAX_CONCURRENT_STREAMS,
     MAX_FRAME_SIZE,
     MAX_HEADER_LIST_SIZE,
+    NO_RFC7540_PRIORITIES,
 )
+from .priorities import Priorities
 from .receiver import Receiver
 from .sections import RequestSections, ResponseSections
 from .sender import Sender
@@ -64,6 +66,11 @@ class HTTP2Engine:
         self._budgets = PeerBudgets(limits)
         self._sender = Sender(ResponseSections(self._codec), self._streams, self._budgets)
         self._goaway = Goaway(self._sender, self._streams)
+        self._priorities = (
+            Priorities(config.max_concurrent_streams, self._streams, self._sender)
+            if config.priorities
+            else None
+        )
         self._send_settings(websocket)
         self._receiver = Receiver(
             config,
@@ -74,6 +81,7 @@ class HTTP2Engine:
             self._streams,
             self._sender,
             self._goaway,
+            self._priorities,
             self._budgets,
             unread_bodies or Budget(UNREAD_BODIES),
         )
@@ -95,6 +103,8 @@ class HTTP2Engine:
         }
         if websocket:
             settings[ENABLE_CONNECT_PROTOCOL] = 1  # RFC 8441 section 3
+        if config.priorities:
+            settings[NO_RFC7540_PRIORITIES] = 1  # RFC 9218 section 2.1
         self._sender.write(frames.settings(settings))
 
     # What comes in.
@@ -149,6 +159,8 @@ class HTTP2Engine:
         stream = self._live(stream_id)
         if stream is not None and not stream.response_started:
             self._sender.send_headers(stream, status, headers, end_stream)
+            if self._priorities is not None and b"priority" in dict(headers):
+                self._priorities.respond(stream, headers)
 
     def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> int:
         """See ``Engine``. ``data_to_send`` writes it as the windows allow."""
@@ -206,6 +218,11 @@ class HTTP2Engine:
                 self._transfers.expect(now)
             self._settle()
         return self._sender.take()
+
+    @property
+    def awaits_writer(self) -> bool:
+        """See ``Engine``."""
+        return self._sender.awaits_writer
 
     @property
     def reading_suspended(self) -> bool:

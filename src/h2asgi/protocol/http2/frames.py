@@ -37,6 +37,7 @@ class FrameType:
     GOAWAY = 0x7
     WINDOW_UPDATE = 0x8
     CONTINUATION = 0x9
+    PRIORITY_UPDATE = 0x10  # RFC 9218 section 7.1
 
 
 class Flag:

@@ -14,6 +14,9 @@ INITIAL_WINDOW_SIZE = 0x4
 MAX_FRAME_SIZE = 0x5
 MAX_HEADER_LIST_SIZE = 0x6
 ENABLE_CONNECT_PROTOCOL = 0x8  # RFC 8441 section 3
+NO_RFC7540_PRIORITIES = 0x9  # RFC 9218 section 2.1
+
+_BOOLEAN = frozenset((ENABLE_PUSH, ENABLE_CONNECT_PROTOCOL, NO_RFC7540_PRIORITIES))
 
 DEFAULT_WINDOW = 65_535
 """Both windows before any SETTINGS or WINDOW_UPDATE (RFC 9113 section 6.9.2)."""
@@ -35,6 +38,6 @@ def peer_settings(payload: memoryview) -> Iterator[tuple[int, int]]:
             raise PeerConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "initial window is too large")
         if code == MAX_FRAME_SIZE and not SMALLEST_FRAME_SIZE <= value <= LARGEST_FRAME_SIZE:
             raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "illegal maximum frame size")
-        if code in (ENABLE_PUSH, ENABLE_CONNECT_PROTOCOL) and value > 1:
+        if value > 1 and code in _BOOLEAN:
             raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "setting is neither 0 nor 1")
         yield code, value

@@ -26,6 +26,7 @@ from .goaway import SHUTDOWN_PING, Goaway
 from .keep_alive import KEEP_ALIVE_PING
 from .peer_budgets import PeerBudgets
 from .peer_settings import DEFAULT_WINDOW
+from .priorities import Priorities
 from .receive_window import ConnectionWindow, ReceiveWindow
 from .sections import RequestSections
 from .sender import Sender
@@ -54,6 +55,7 @@ class Receiver:
         streams: StreamTable,
         sender: Sender,
         goaway: Goaway,
+        priorities: Priorities | None,
         budgets: PeerBudgets,
         unread_bodies: Budget,
     ) -> None:
@@ -63,6 +65,7 @@ class Receiver:
         self._streams = streams
         self._sender = sender
         self._goaway = goaway
+        self._priorities = priorities  # None: nobody is asked for any
         self._budgets = budgets
         self._last_stream_id = budgets.last_stream_id
         self._now = 0.0
@@ -105,6 +108,8 @@ class Receiver:
             self._budgets.take_control_frame(now)
         if kind < len(_RECEIVE):  # section 5.5: frames of unknown types are ignored
             _RECEIVE[kind](self, flags, stream_id, payload)
+        elif kind == FrameType.PRIORITY_UPDATE and self._priorities is not None:
+            self._priorities.update(stream_id, payload)
 
     def _receive_data_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
         size = len(payload)
@@ -222,6 +227,8 @@ class Receiver:
             stream.window.asks_for_tunnel = head.protocol is not None
             if head.protocol is None:
                 self._streams.transfer_began = True
+        if self._priorities is not None:
+            self._priorities.begin(stream, head.priority)
         self.events.append(
             RequestReceived(
                 stream_id,
@@ -389,8 +396,6 @@ class Receiver:
         """Forget a stream, with what it has unread and unsent."""
         self._streams.close(stream, by_us=by_us)
         self._sender.note_end(stream)
-        if stream.outgoing is not None:
-            stream.outgoing.clear()
         if stream.window is not None and stream.window.unread:
             # What nobody will read must not hold the siblings' credit.
             self._window.acknowledge(stream.window.unread)

@@ -1,113 +1,121 @@
-"""What waits to be sent on streams, and who goes next.
+"""Who sends next, by the priorities of RFC 9218 section 10.
 
-Round robin, a frame at a time, among the streams that may send: a large
-download does not hold up a small answer. A stream whose own window is closed
-stands aside until it is scheduled again; the connection window is the sender's business.
+A more urgent stream goes before every less urgent one. Within an urgency,
+responses that are of use only as a whole go one after another, in the order of
+their requests; those that are used as they arrive take turns, a frame at a
+time. Where there are both kinds, every other turn is for either: neither a
+long download nor a stream without end keeps the other kind waiting.
+
+Without priorities all streams are of the one kind that takes turns, so that a
+large download does not hold up a small answer.
 """
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
+from operator import attrgetter
 
-from ..engine import MAX_PIECES, SEND_HIGH_WATER, SEND_LOW_WATER
-from ..events import Headers
+from .priority import URGENCIES, Priority
+from .stream import Stream
+
+_stream_id = attrgetter("stream_id")
 
 
-class Outgoing:
-    """What one stream has to send: octets, then perhaps trailers, then the end."""
+class _Urgency:
+    """The streams of one urgency."""
 
-    __slots__ = (
-        "_above_high_water",
-        "_offset",
-        "_pieces",
-        "credited",
-        "queued",
-        "scheduled",
-        "trailers",
-    )
+    __slots__ = ("_order_is_next", "in_order", "in_turns")
 
     def __init__(self) -> None:
-        self._pieces: deque[bytes] = deque()
-        self._offset = 0  # into the first piece, so that large pieces are never copied whole
-        self._above_high_water = False
-        self.queued = 0
-        self.credited = 0  # octets that the peer has allowed since
-        self.trailers: Headers | None = None
-        self.scheduled = False
+        self.in_order: list[Stream] = []  # by stream id
+        self.in_turns: deque[Stream] = deque()
+        self._order_is_next = True
 
-    def append(self, data: bytes) -> None:
-        """Add octets at the end."""
-        self._pieces.append(data)
-        self.queued += len(data)
-        if self.queued > SEND_HIGH_WATER:
-            self._above_high_water = True
-        elif len(self._pieces) > MAX_PIECES:
-            self._pieces = deque((b"".join(self._pieces),))  # the offset stays as it is
+    def add(self, stream: Stream) -> None:
+        if stream.priority.incremental:
+            self.in_turns.append(stream)
+        else:
+            insort(self.in_order, stream, key=_stream_id)
 
-    def take(self, size: int) -> bytes | memoryview:
-        """Remove ``size`` octets from the front; ``size`` must not exceed ``queued``.
+    def remove(self, stream: Stream) -> None:
+        if not stream.priority.incremental:
+            self.in_order.remove(stream)
+        elif self.in_turns[-1] is stream:  # it has just had its turn
+            self.in_turns.pop()
+        else:
+            self.in_turns.remove(stream)
 
-        A view where that saves copying: of ``bytes``, so it stays good.
-        """
-        pieces = self._pieces
-        self.queued -= size
-        first = pieces[0]
-        start = self._offset
-        left = len(first) - start
-        if size < left:
-            self._offset = start + size
-            return memoryview(first)[start : start + size]
-        if size == left:
-            self._offset = 0
-            del pieces[0]
-            return memoryview(first)[start:] if start else first
-        taken: list[bytes | memoryview] = []
-        while size:
-            first = pieces[0]
-            piece = memoryview(first)[self._offset : self._offset + size]
-            taken.append(piece)
-            size -= len(piece)
-            self._offset += len(piece)
-            if self._offset == len(first):
-                pieces.popleft()
-                self._offset = 0
-        return b"".join(taken)
+    def first(self) -> Stream:
+        if self.in_order and (self._order_is_next or not self.in_turns):
+            return self.in_order[0]
+        return self.in_turns[0]
 
-    def fell_to_low_water(self) -> bool:
-        """Whether the writer is to be woken; says so once per time above the high-water mark."""
-        if self._above_high_water and self.queued <= SEND_LOW_WATER:
-            self._above_high_water = False
-            return True
-        return False
-
-    def clear(self) -> None:
-        """Drop everything: the stream is gone."""
-        self._pieces.clear()
-        self._offset = 0
-        self.queued = 0
-        self.trailers = None
+    def take_turn(self) -> Stream:
+        if self.in_order and (self._order_is_next or not self.in_turns):
+            self._order_is_next = False
+            return self.in_order[0]
+        self._order_is_next = True
+        self.in_turns.rotate(-1)
+        return self.in_turns[-1]
 
 
 class SendQueue:
-    """The order in which streams send. Holds ids of streams that have something to send."""
+    """The streams that have octets to send and whose own windows let some of them go.
 
-    __slots__ = ("_ready",)
+    The connection window is the sender's business. Only open streams are in
+    it, so their number is bounded.
+    """
+
+    __slots__ = ("_urgencies", "size")
 
     def __init__(self) -> None:
-        self._ready: deque[int] = deque()
+        self._urgencies: list[_Urgency | None] = [None] * URGENCIES  # made when there is a stream
+        self.size = 0  # how many streams wait
 
-    def __bool__(self) -> bool:
-        return bool(self._ready)
+    def schedule(self, stream: Stream) -> None:
+        """Put a stream that has an ``outgoing`` in its place, unless it is there already."""
+        outgoing = stream.outgoing
+        assert outgoing is not None
+        if outgoing.scheduled:
+            return
+        outgoing.scheduled = True
+        self.size += 1
+        urgency = self._urgencies[stream.priority.urgency]
+        if urgency is None:
+            urgency = self._urgencies[stream.priority.urgency] = _Urgency()
+        urgency.add(stream)
 
-    def __len__(self) -> int:
-        return len(self._ready)
+    def remove(self, stream: Stream) -> bool:
+        """Take a stream out that cannot go on; give whether it was there."""
+        outgoing = stream.outgoing
+        if outgoing is None or not outgoing.scheduled:
+            return False
+        outgoing.scheduled = False
+        self.size -= 1
+        urgency = self._urgencies[stream.priority.urgency]
+        assert urgency is not None
+        urgency.remove(stream)
+        return True
 
-    def schedule(self, stream_id: int, outgoing: Outgoing) -> None:
-        """Put the stream at the end of the round, unless it is in it already."""
-        if not outgoing.scheduled:
-            outgoing.scheduled = True
-            self._ready.append(stream_id)
+    def prioritise(self, stream: Stream, priority: Priority) -> None:
+        """Change a stream's priority, and its place if it has one."""
+        if priority != stream.priority:
+            was_there = self.remove(stream)
+            stream.priority = priority
+            if was_there:
+                self.schedule(stream)
 
-    def next(self) -> int:
-        """Take the stream whose turn it is out of the round."""
-        return self._ready.popleft()
+    def first(self) -> Stream:
+        """Give the stream whose turn it is."""
+        return self._most_urgent().first()
+
+    def take_turn(self) -> Stream:
+        """Give the stream whose turn it is, and pass the turn on; the stream stays in the queue."""
+        return self._most_urgent().take_turn()
+
+    def _most_urgent(self) -> _Urgency:
+        for urgency in self._urgencies:
+            if urgency is not None and (urgency.in_turns or urgency.in_order):
+                return urgency
+        raise IndexError("nobody waits")

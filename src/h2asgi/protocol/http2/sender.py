@@ -6,6 +6,7 @@ from ...errors import ErrorCode, PeerConnectionError, PeerStreamError
 from ..events import Headers
 from . import frames
 from .frames import FrameType
+from .outgoing import Outgoing
 from .peer_budgets import PeerBudgets
 from .peer_settings import (
     DEFAULT_WINDOW,
@@ -16,8 +17,9 @@ from .peer_settings import (
     SMALLEST_FRAME_SIZE,
     peer_settings,
 )
+from .priority import Priority
 from .sections import ResponseSections
-from .send_queue import Outgoing, SendQueue
+from .send_queue import SendQueue
 from .stream import Stream, StreamTable
 
 MAX_DATA_FRAME = SMALLEST_FRAME_SIZE
@@ -57,6 +59,7 @@ class Sender:
         self.initial_window = DEFAULT_WINDOW  # of new streams
         self.ended: list[Stream] = []  # END_STREAM was written; the engine settles them
         self.drained: list[int] = []  # streams whose writers are to be woken
+        self.awaits_writer = False  # see ``pump``
 
     @property
     def sent(self) -> int:
@@ -75,10 +78,13 @@ class Sender:
         self.check_answers()
 
     def note_end(self, stream: Stream) -> None:
-        """Count a stream whose field sections may wait though it is gone: they cannot be withdrawn,
-        since the compression of all later ones rests on them."""
+        """Drop what waits of a stream, and count it if its field sections may wait too: they cannot
+        be withdrawn, since the compression of all later ones rests on them."""
         if stream.answered:
             self._answers += 1
+        if stream.outgoing is not None:
+            self._queue.remove(stream)
+            stream.outgoing.clear()
 
     def check_answers(self) -> None:
         """Raise PeerConnectionError when too much waits for a peer that does not read."""
@@ -162,52 +168,73 @@ class Sender:
         """Queue body octets; returns how many wait."""
         stream.response_ended = end_stream
         outgoing = stream.outgoing
+        size = len(data)
+        if not size:
+            if outgoing is not None and outgoing.queued:
+                return outgoing.queued
+            if end_stream:  # it needs neither a window nor a turn
+                self._write_data(stream, data, 0, end_stream)
+            return 0
         if outgoing is None:
-            size = len(data)
             if (
-                not self._queue
+                not self._queue.size
                 and size <= stream.send_window
                 and size <= self.window
                 and size <= MAX_UNQUEUED - self._unqueued
                 and size <= MAX_DATA_FRAME
             ):
-                if size or end_stream:
-                    self._unqueued += size
-                    self._write_data(stream, data, size, end_stream)
+                self._unqueued += size
+                self._write_data(stream, data, size, end_stream)
                 return 0
             outgoing = stream.outgoing = Outgoing()
-        if data:
-            outgoing.append(data)
-            self._streams.transfer_began = True
+        outgoing.append(data)
+        self._streams.transfer_began = True
         self.wake(stream)
         return outgoing.queued
 
     def send_trailers(self, stream: Stream, trailers: Headers) -> None:
         """Queue the trailer section behind what is queued."""
         stream.response_ended = True
-        if stream.outgoing is None:
-            stream.outgoing = Outgoing()
-        stream.outgoing.trailers = trailers
-        self.wake(stream)
+        if stream.outgoing is not None and stream.outgoing.queued:
+            stream.outgoing.trailers = trailers
+        else:
+            self._write_trailers(stream, trailers)
 
     def wake(self, stream: Stream) -> None:
-        """Put the stream into the round if its own window lets it send something."""
+        """Put the stream into the queue if it has octets that its own window lets go."""
         outgoing = stream.outgoing
-        if outgoing is None:
-            return
-        if stream.send_window > 0 if outgoing.queued else stream.response_ended:
-            self._queue.schedule(stream.stream_id, outgoing)
+        if outgoing is not None and outgoing.queued and stream.send_window > 0:
+            self._queue.schedule(stream)
+
+    def prioritise(self, stream: Stream, priority: Priority) -> None:
+        """Change when a stream sends."""
+        self._queue.prioritise(stream, priority)
 
     def pump(self, limit: int) -> None:
-        """Turn queued octets into DATA frames, in turns, up to about ``limit`` octets."""
+        """Turn queued octets into DATA frames, in turns, up to about ``limit`` octets.
+
+        Who comes later does not go yet when a stream has run dry: its writer
+        may have more in a turn of the loop, and would find the way full.
+        ``awaits_writer`` then says that there is more to send after that.
+        """
         queue = self._queue
-        # Everybody gets one turn, because what only ends needs no window.
-        for _ in range(len(queue)):
+        self.awaits_writer = False
+        dry: Priority | None = None
+        while queue.size and self.window > 0:
+            if dry is not None and _comes_later(queue.first().priority, dry):
+                self.awaits_writer = True
+                return
             if limit <= 0:
                 return
-            limit -= self._take_turn(queue.next())
-        while limit > 0 and queue and self.window > 0:
-            limit -= self._take_turn(queue.next())
+            stream = queue.take_turn()
+            outgoing = stream.outgoing
+            assert outgoing is not None
+            limit -= self._send_frame(stream, outgoing)
+            if outgoing.queued and stream.send_window > 0:
+                continue
+            queue.remove(stream)  # until its writer or WINDOW_UPDATE brings it back
+            if not (outgoing.queued or stream.response_ended) and stream.send_window > 0:
+                dry = stream.priority if dry is None else min(dry, stream.priority)
 
     def take(self) -> bytes:
         """Give what is ready to be written."""
@@ -220,36 +247,29 @@ class Sender:
         self._answers = self._answer_octets = self._unqueued = 0
         return data
 
-    def _take_turn(self, stream_id: int) -> int:
+    def _send_frame(self, stream: Stream, outgoing: Outgoing) -> int:
         """Send one frame of a stream, and its trailers if it was the last.
 
         Returns the octets of body that went, never more than was written: who
         gets less than the limit of ``pump`` knows that nothing is left to send.
         """
-        stream = self._streams.open.get(stream_id)
-        if stream is None or stream.outgoing is None:
-            return 0  # closed while it waited
-        outgoing = stream.outgoing
-        outgoing.scheduled = False
         size = min(outgoing.queued, stream.send_window, self.window, MAX_DATA_FRAME)
         if size > 0:
             data = outgoing.take(size)
             last = stream.response_ended and not outgoing.queued and outgoing.trailers is None
             self._write_data(stream, data, size, last)
             if outgoing.fell_to_low_water():
-                self.drained.append(stream_id)
+                self.drained.append(stream.stream_id)
         if outgoing.queued:
             if 0 < size < DRIBBLE:
                 self._budgets.earned -= 2
-            # A closed stream window takes it out of the round until WINDOW_UPDATE.
-            if stream.send_window > 0:
-                self._queue.schedule(stream_id, outgoing)
         elif outgoing.trailers is not None:
-            stream.send_headers(end_stream=True)
-            self._write_block(stream, self._sections.trailers(outgoing.trailers), end_stream=True)
-        elif stream.response_ended and size <= 0:
-            self._write_data(stream, b"", 0, end_stream=True)
+            self._write_trailers(stream, outgoing.trailers)
         return max(size, 0)
+
+    def _write_trailers(self, stream: Stream, trailers: Headers) -> None:
+        stream.send_headers(end_stream=True)
+        self._write_block(stream, self._sections.trailers(trailers), end_stream=True)
 
     def _write_data(
         self, stream: Stream, data: bytes | memoryview, size: int, end_stream: bool
@@ -274,3 +294,10 @@ class Sender:
             self.ended.append(stream)
         frame_size = self._max_frame_size
         self._output.append(frames.header_block(stream.stream_id, block, frame_size, end_stream))
+
+
+def _comes_later(priority: Priority, dry: Priority) -> bool:
+    """Whether ``dry`` goes first as long as it has something: else the two take turns."""
+    if priority.urgency != dry.urgency:
+        return priority.urgency > dry.urgency
+    return not (priority.incremental or dry.incremental)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 
 from ...errors import ErrorCode, PeerConnectionError
+from .outgoing import Outgoing
+from .priority import UNSAID, Priority, PriorityField
 from .receive_window import ReceiveWindow
-from .send_queue import Outgoing
 
 MAX_STREAM_ID = 2**31 - 1
 
@@ -30,6 +31,8 @@ class Stream:
         "answered",
         "body_left",
         "outgoing",
+        "own_priority",
+        "priority",
         "request_ended",
         "response_ended",
         "response_started",
@@ -44,6 +47,8 @@ class Stream:
         self.send_window = send_window
         self.window: ReceiveWindow | None = None  # None when the request has no body
         self.outgoing: Outgoing | None = None  # None as long as nothing had to wait
+        self.priority: Priority = UNSAID
+        self.own_priority: PriorityField | None = None  # as the response says
         self.body_left: int | None = None  # octets that content-length still promises
         self.request_ended = False  # END_STREAM has come in
         self.response_started = False  # the final header section has gone out

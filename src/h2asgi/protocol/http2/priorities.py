@@ -1,0 +1,89 @@
+"""What is said of the priorities of a connection's responses, and by whom (RFC 9218)."""
+
+from __future__ import annotations
+
+from ...errors import ErrorCode, PeerConnectionError
+from ..events import Headers
+from .priority import DEFAULT, Priority, parse
+from .sender import Sender
+from .stream import Stream, StreamTable
+
+MAX_EARLY_UPDATES = 128
+"""PRIORITY_UPDATE frames that are remembered for streams yet to be opened, however many streams the
+operator allows. Browsers send none that early."""
+
+_STREAM_ID_MASK = 0x7FFFFFFF
+
+
+class Priorities:
+    """Takes the signals of client and application to the streams they are for.
+
+    A PRIORITY_UPDATE frame counts more than the request's field, whichever came
+    first (section 7), and what the response itself says more than both (section 8).
+    """
+
+    __slots__ = ("_early", "_max_streams", "_sender", "_streams")
+
+    def __init__(self, max_concurrent_streams: int, streams: StreamTable, sender: Sender) -> None:
+        self._max_streams = max_concurrent_streams
+        self._streams = streams
+        self._sender = sender
+        self._early: dict[int, Priority] = {}  # of streams that are still idle
+
+    def begin(self, stream: Stream, field: bytes | None) -> None:
+        """Give a stream that has just been opened its priority; ``field`` is the request's."""
+        if self._early:
+            early = self._early.pop(stream.stream_id, None)
+            # RFC 9113 section 5.1.1: what was skipped is closed.
+            for stream_id in [one for one in self._early if one < stream.stream_id]:
+                del self._early[stream_id]
+            if early is not None:
+                stream.priority = early
+                return
+        if field is not None:
+            said = parse(field)
+            if said is not None:
+                stream.priority = said.over(DEFAULT)
+
+    def respond(self, stream: Stream, fields: Headers) -> None:
+        """Take what a response says of itself. What it does not say stays (section 8)."""
+        said = parse(b", ".join([value for name, value in fields if name == b"priority"]))
+        if said is not None:
+            stream.own_priority = said
+            self._sender.prioritise(stream, said.over(stream.priority))
+
+    def update(self, frame_stream_id: int, payload: memoryview) -> None:
+        """Take a PRIORITY_UPDATE frame (section 7.1); raises PeerConnectionError.
+
+        A value that cannot be parsed is ignored, as it is in a request.
+        """
+        if frame_stream_id:
+            raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "PRIORITY_UPDATE on a stream")
+        if len(payload) < 4:
+            # RFC 9113 section 4.2.
+            raise PeerConnectionError(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY_UPDATE is too short")
+        stream_id = int.from_bytes(payload[:4], "big") & _STREAM_ID_MASK
+        if stream_id % 2 == 0:
+            # Neither 0 nor a push stream, of which there are none.
+            raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "PRIORITY_UPDATE for no request")
+        said = parse(bytes(payload[4:]))
+        if said is None:
+            return
+        priority = said.over(DEFAULT)
+        stream = self._streams.open.get(stream_id)
+        if stream is not None:
+            own = stream.own_priority
+            self._sender.prioritise(stream, priority if own is None else own.over(priority))
+        elif stream_id > self._streams.highest:
+            self._remember(stream_id, priority)
+
+    def _remember(self, stream_id: int, priority: Priority) -> None:
+        early = self._early
+        if stream_id not in early:
+            if len(early) + len(self._streams.open) >= self._max_streams:
+                raise PeerConnectionError(
+                    ErrorCode.PROTOCOL_ERROR, "PRIORITY_UPDATE for too many streams"
+                )
+            if len(early) >= MAX_EARLY_UPDATES:
+                return
+        early[stream_id] = priority

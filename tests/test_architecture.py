@@ -33,9 +33,10 @@ ARROWS = {
     "worker": {"config", "endpoint", "scoreboard", "server"},
     "server": {
         *{"admission", "banner", "config", "connection", "endpoint", "importer", "lifespan"},
-        *{"listener", "logs", "process", "trace"},
+        *{"listener", "logs", "process", "redirect", "trace"},
     },
-    "endpoint": {"config", "devcerts", "listener", "protocol.engines", "sockets", "tls"},
+    "redirect": {"asgi", "config", "connection", "endpoint", "listener"},
+    "endpoint": {"banner", "config", "devcerts", "listener", "protocol.engines", "sockets", "tls"},
     "scoreboard": set(),
     "listener": {"admission", "sockets", "tls_shared", "tls_transport"},
     "connection": {

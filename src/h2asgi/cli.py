@@ -112,6 +112,8 @@ def _check_addresses(config: Config) -> None:
     from . import sockets
 
     addresses = sockets.parse(config.bind, tls=config.tls.enabled)
+    if config.bind.redirect_http is not None:
+        addresses += sockets.parse_redirect(addresses, config.bind.redirect_http)
     for address in addresses:
         if isinstance(address, sockets.InheritedSocket):
             continue  # closing it would take it from whoever is to use it

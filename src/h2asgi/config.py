@@ -80,6 +80,16 @@ class BindConfig:
         2048, "backlog", "Listening",
         "Connections that the kernel may hold before they are accepted.", minimum=1,
     )  # fmt: skip
+    redirect_http: int | None = option(
+        None, "redirect-http", "Listening",
+        "A further port, in the clear, whose clients are sent to https; mostly 80.",
+        minimum=0, maximum=65_535, metavar="PORT",
+    )  # fmt: skip
+    redirect_to: int | None = option(
+        None, "redirect-to", "Listening",
+        "Port that they are sent to, if clients see another than the one listened on.",
+        minimum=1, maximum=65_535, metavar="PORT",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

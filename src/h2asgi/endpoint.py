@@ -10,8 +10,8 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from . import sockets
-from .config import Config, TLSConfig
+from . import banner, sockets
+from .config import BindConfig, Config, TLSConfig
 from .listener import Colleagues
 from .protocol.engines import engine_notes
 from .sockets import ListeningSocket
@@ -22,10 +22,15 @@ logger = logging.getLogger("h2asgi")
 
 @dataclass(slots=True)
 class Endpoint:
-    """``notes`` are lines for the operator, to be shown once it serves."""
+    """``notes`` are lines for the operator, to be shown once it serves.
+
+    On ``redirect_sockets`` clients are sent to https, on ``redirect_port``.
+    """
 
     ssl_context: ssl.SSLContext | None = None
     sockets: Sequence[ListeningSocket] = ()
+    redirect_sockets: Sequence[ListeningSocket] = ()
+    redirect_port: int = 0
     colleagues: Colleagues | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -41,9 +46,9 @@ class Endpoint:
 
     def close(self) -> None:
         """Stop listening; harmless when it was done before."""
-        for listening in self.sockets:
+        for listening in (*self.sockets, *self.redirect_sockets):
             listening.close()
-        self.sockets = ()
+        self.sockets = self.redirect_sockets = ()
 
 
 def open_endpoint(config: Config) -> Endpoint:
@@ -55,7 +60,25 @@ def open_endpoint(config: Config) -> Endpoint:
     endpoint.renew_certificate(config)
     wanted = sockets.parse(config.bind, tls=config.tls.enabled)
     endpoint.sockets = sockets.listen(wanted, config.bind.backlog)
+    if config.bind.redirect_http is not None:
+        try:
+            _redirect(endpoint, config.bind, wanted, config.bind.redirect_http)
+        except BaseException:
+            endpoint.close()
+            raise
     return endpoint
+
+
+def _redirect(
+    endpoint: Endpoint, config: BindConfig, served: list[sockets.Address], port: int
+) -> None:
+    wanted = sockets.parse_redirect(served, port)
+    endpoint.redirect_sockets = sockets.listen(wanted, config.backlog)
+    addresses = [listening.address for listening in endpoint.sockets]
+    tcp_ports = (address[1] for address in addresses if isinstance(address, tuple))
+    endpoint.redirect_port = config.redirect_to or next(tcp_ports)
+    for url in banner.urls([found.address for found in endpoint.redirect_sockets], "http"):
+        endpoint.notes.append(f"{url} leads to https, port {endpoint.redirect_port}")
 
 
 def _context(config: Config, notes: list[str]) -> ssl.SSLContext:

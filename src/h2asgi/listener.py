@@ -98,6 +98,7 @@ class Listener:
         limit: int,
         per_address: int | None,
         on_full: Callable[[], None],
+        limit_name: str = "--limit-connections",
         colleagues: Colleagues | None = None,
     ) -> None:
         self._colleagues = colleagues
@@ -109,6 +110,7 @@ class Listener:
         self._handshake_timeout = handshake_timeout
         self._admission = Admission(limit, per_address, self._room_was_made)
         self._on_full = on_full
+        self._limit_name = limit_name
         self._max_handshakes = min(MAX_HANDSHAKES, max(1, limit // 2))
         self._handshakes: dict[asyncio.Task[None], float] = {}  # oldest first, with their begin
         self._loop = asyncio.get_running_loop()
@@ -253,8 +255,9 @@ class Listener:
         if now - self._warned >= WARNING_INTERVAL:
             self._warned = now
             logger.warning(
-                "there are %d connections (--limit-connections): idle ones give way, others wait",
+                "there are %d connections (%s): idle ones give way, others wait",
                 self._admission.limit,
+                self._limit_name,
             )
 
     def _rest(self, error: OSError) -> None:

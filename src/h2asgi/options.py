@@ -312,9 +312,11 @@ def _cross_check(values: Mapping[str, Any], labels: Mapping[str, str]) -> None:
     if current("keyfile") and not current("certfile"):
         raise ConfigurationError(f"{labels['keyfile']} is given without a certfile")
     if not current("certfile") and not current("dev_cert"):
-        for name in ("cert", "check_authority", "cert_reqs"):
+        for name in ("cert", "check_authority", "cert_reqs", "redirect_http"):
             if name in labels and current(name) != _BY_NAME[name].default:
                 raise ConfigurationError(f"{labels[name]} is given without a certfile")
+    if current("redirect_to") and current("redirect_http") is None:
+        raise ConfigurationError(f"{labels['redirect_to']} is given without redirect_http")
     _check_client_certificates(current, labels)
     if not current("http1") and not current("http2"):
         raise ConfigurationError("HTTP/1.1 and HTTP/2 are both switched off: nothing to serve")

@@ -24,6 +24,7 @@ from .endpoint import Endpoint, open_endpoint
 from .importer import ASGIApplication, import_application
 from .lifespan import Lifespan
 from .listener import Listener, ServerAddress
+from .redirect import RedirectListener
 from .trace import Trace
 
 logger = logging.getLogger("h2asgi")
@@ -70,6 +71,9 @@ class Server:
     ) -> None:
         self.addresses: list[tuple[str, int] | str] = []
         """Where it listens: (host, port), or the path of a Unix socket."""
+        self.redirect_addresses: list[tuple[str, int] | str] = []
+        """Where it sends clients to https, with ``redirect_http``."""
+        self._redirect: RedirectListener | None = None
         self._config = replace(config or Config(), app=app)
         self._trace = trace
         self._application: ASGIApplication | None = None
@@ -109,6 +113,7 @@ class Server:
             self.close_sockets()
             raise
         self.addresses = self._endpoint.addresses
+        self.redirect_addresses = [found.address for found in self._endpoint.redirect_sockets]
 
     def close_sockets(self) -> None:
         """Stop listening; harmless when it was done before."""
@@ -143,6 +148,9 @@ class Server:
         )
         self._default_fields.start(loop)
         self._listener.start()
+        if self._endpoint.redirect_sockets:
+            self._redirect = RedirectListener(self._endpoint, self._state)
+            self._redirect.start()
         if self.alone:
             banner.announce(config, self.addresses, self._endpoint.notes, process.loop_name(loop))
 
@@ -166,6 +174,8 @@ class Server:
         try:
             self._listener.stop()
             await self._listener.cancel_handshakes()
+            if self._redirect is not None:
+                await self._redirect.stop()
             await self._finish_requests()
             self._abort_connections()
             await self._until(lambda: not self._state.connections, CANCEL_TIMEOUT)

@@ -108,6 +108,14 @@ def parse(config: BindConfig, *, tls: bool) -> list[Address]:
     return [TCPAddress((config.host,), port)]
 
 
+def parse_redirect(addresses: list[Address], port: int) -> list[Address]:
+    """Say where to listen in the clear: on ``port`` of every host among ``addresses``."""
+    hosts = [host for found in addresses if isinstance(found, TCPAddress) for host in found.hosts]
+    if not hosts:
+        raise ConfigurationError("--redirect-http has no host to listen on: give one with --bind")
+    return [TCPAddress(tuple(dict.fromkeys(hosts)), port)]
+
+
 def _parse_bind(text: str) -> Address:
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")

@@ -3,7 +3,8 @@
 Client certificates are verified by OpenSSL, by the rules for its purpose
 "sslclient": one that is not valid ends the handshake, also where none is
 required. A session is resumed without the verification, and with the certificate:
-it is in the ticket, which no other context and no other process can read.
+it is in the ticket, which no other context can read. Processes that are forked
+have the same context.
 
 TLS as RFC 9113 section 9.2 wants it for HTTP/2, which HTTP/1.1 shares: which
 of the two a connection will speak is only known once the suite is chosen.

@@ -60,6 +60,8 @@ def needed(option: Option) -> dict[str, Any]:
         "keyfile": {"certfile": "cert.pem"},
         "ca_certs": {"certfile": "cert.pem", "cert_reqs": "required"},
         "cert": {"certfile": "cert.pem"},
+        "redirect_http": {"certfile": "cert.pem"},
+        "redirect_to": {"certfile": "cert.pem", "redirect_http": 80},
         "check_authority": {"certfile": "cert.pem"},
         "cert_reqs": {"certfile": "cert.pem", "ca_certs": "ca.pem"},
         "crl_file": {"certfile": "cert.pem", "cert_reqs": "optional", "ca_certs": "ca.pem"},

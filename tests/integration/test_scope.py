@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import probe_app
+import pytest
 from h2client import H2Client
 from serving import BackgroundServer
 
@@ -80,8 +81,9 @@ def test_root_path_is_in_front_of_path(serve: Serve, protocol: str) -> None:
     assert (scope["root_path"], scope["path"]) == ("/scope", "/scope/x")
 
 
-def test_extended_connect_is_not_advertised(serve: Serve) -> None:
+@pytest.mark.parametrize("ws", [True, False])
+def test_extended_connect_is_advertised_where_it_is_served(serve: Serve, ws: bool) -> None:
     """Field note 10: browsers use what is advertised (RFC 8441 section 3)."""
-    with H2Client(serve(probe_app.app).connect("h2")) as client:
+    with H2Client(serve(probe_app.app, ws=ws).connect("h2")) as client:
         client.ping()
-        assert client.h2.remote_settings.enable_connect_protocol == 0
+        assert client.h2.remote_settings.enable_connect_protocol == ws

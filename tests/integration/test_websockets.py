@@ -68,7 +68,7 @@ def test_scope(serve: Serve, tls: bool, protocol: str) -> None:
         assert scope["http_version"] == protocol.removeprefix("HTTP/")
         assert scope["subprotocols"] == ["chat"]
         assert scope["query_string"] == b"a=1"
-        assert scope["extensions"] == {"websocket.http.response": {}}
+        assert set(scope["extensions"]) == {"websocket.http.response", *(["tls"] if tls else [])}
         assert scope["headers"][0] == (b"host", b"localhost")
         websocket.close()
 

@@ -66,7 +66,9 @@ def protocol_of(peer: Peer, octets: bytes) -> str | None:
 def test_a_request_to_upgrade_is_complete_and_says_so(peer: Peer) -> None:
     (request,) = peer.feed(UPGRADE)
     fields = [(b"host", b"a.example"), (b"connection", b"Upgrade"), (b"upgrade", b"websocket")]
-    assert request == RequestReceived(1, "1.1", "GET", b"/chat", fields, True, protocol="websocket")
+    assert request == RequestReceived(
+        1, "1.1", "GET", b"/chat", fields, True, protocol="websocket", accepts_trailers=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,9 @@ def test_after_a_refusal_the_connection_goes_on_with_what_waited(peer: Peer) -> 
     peer.feed(UPGRADE + GET)
     (request,) = peer.answer(1, b"no", 403)
     assert peer.received() == b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno"
-    assert request == RequestReceived(2, "1.1", "GET", b"/", [(b"host", b"a.example")], True)
+    assert request == RequestReceived(
+        2, "1.1", "GET", b"/", [(b"host", b"a.example")], True, accepts_trailers=False
+    )
     assert peer.answer(2) == []
     peer.received()
     assert protocol_of(peer, UPGRADE) == "websocket"

@@ -27,9 +27,8 @@ LEFT_WITHIN = 45.0
 """Seconds in which all has to be given back; who never reads is waited for the longest."""
 
 MORE_MEMORY = 24 * 1024 * 1024
-"""Octets that the process may have grown by: what malloc keeps after a peak, and the arenas of
-Python, which are given back only when they are empty. A leak of an octet a request shows in the
-objects first."""
+"""Octets that the process may have grown by, without what malloc keeps though it is free: heaps and
+Python's arenas are given back only where they are empty, and after a peak few are."""
 
 SAMPLE = 1.0
 

@@ -4,12 +4,14 @@
 /digest             {"size", "sha256"} of the body
 /download?size=     so many octets
 /deaf               reads nothing until its client has gone, or for ``DEAF`` seconds
-/ledger             what the server holds now, as ``Ledger``; /ledger?collect after collecting
+/ledger             what the server holds now, as ``Ledger``
+/ledger?collect     the same without garbage, and without memory that malloc keeps though it is free
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import dataclasses
 import gc
 import hashlib
@@ -98,6 +100,7 @@ async def _echo(receive: Any, send: Any) -> None:
 async def _ledger(scope: Any, receive: Any, send: Any) -> None:
     if scope["query_string"] == b"collect":
         gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
     ledger = read_ledger(send.__self__._sink._state)  # the cycle's, by way of its bound method
     await _answer(send, json.dumps(dataclasses.asdict(ledger)).encode())
 

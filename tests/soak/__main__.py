@@ -26,7 +26,7 @@ HONEST, HOSTILE = 6, 8
 LEFT_WITHIN = 45.0
 """Seconds in which all has to be given back; who never reads is waited for the longest."""
 
-MORE_MEMORY = 24 * 1024 * 1024
+MORE_MEMORY = 32 * 1024 * 1024
 """Octets that the process may have grown by, without what malloc keeps though it is free: heaps and
 Python's arenas are given back only where they are empty, and after a peak few are."""
 

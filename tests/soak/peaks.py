@@ -109,7 +109,7 @@ ATTACKS: dict[str, Callable[[Target], int]] = {
 
 
 def peak(name: str, options: tuple[str, ...]) -> tuple[int, int]:
-    """Give the octets that were tried, and those that it cost at the most."""
+    """Give the octets that were sent or asked for, and those that it cost at the most."""
     with serving_command(*options) as (command, target):
         for errand in islice(honest.ERRANDS * 2, 16):
             errand(target)
@@ -124,7 +124,7 @@ def _forget_peak(command: Command) -> None:
 
 
 def main() -> None:
-    print("| attack | tried |", " | ".join(ENGINES), "|")
+    print("| attack | sent or asked for |", " | ".join(ENGINES), "|")
     print("|---|---|" + "---|" * len(ENGINES))
     for name in ATTACKS:
         figures = [peak(name, options) for options in ENGINES.values()]

@@ -175,9 +175,8 @@ class Exchanges:
         if event.protocol is not None:
             self._open_websocket(event)
             return
-        extensions = self._endpoints.extensions or None
-        scope = http_scope(self._scope, event, state.lifespan_state, extensions)
-        offer_http_extensions(scope, event)
+        scope = http_scope(self._scope, event, state.lifespan_state, None)
+        offer_http_extensions(scope, event, self._endpoints.extensions)
         cycle = HTTPCycle(self, event, scope, state.default_headers)
         self._cycles[event.stream_id] = cycle
         if self._client_closed:

@@ -116,10 +116,12 @@ _EXTENSIONS: Final[dict[str, dict[str, Any]]] = {
 _EXTENSIONS_AND_TRAILERS: Final = _EXTENSIONS | {"http.response.trailers": _NOTHING}
 
 
-def offer_http_extensions(scope: Scope, request: Request) -> None:
-    """Add what an HTTP request offers to what its connection does, in ``scope["extensions"]``.
+def offer_http_extensions(
+    scope: Scope, request: Request, of_connection: Mapping[str, dict[str, Any]]
+) -> None:
+    """Set ``scope["extensions"]``: what an HTTP request offers, and what its connection does.
 
-    Each only where it works for this request.
+    Each only where it works for this request. Those of the connection are copied.
     """
     offered = _EXTENSIONS_AND_TRAILERS if request.accepts_trailers else _EXTENSIONS
     extensions = offered.copy()
@@ -127,8 +129,8 @@ def offer_http_extensions(scope: Scope, request: Request) -> None:
         del extensions["http.response.early_hint"]  # RFC 9110 section 15.2: it knows no 1xx
     elif not request.end_stream:
         extensions["h2asgi.request.trailers"] = _NOTHING
-    if "extensions" in scope:
-        extensions |= scope["extensions"]
+    for name, value in of_connection.items():
+        extensions[name] = value.copy()
     scope["extensions"] = extensions
 
 

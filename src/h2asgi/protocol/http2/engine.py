@@ -66,11 +66,10 @@ class HTTP2Engine:
         self._budgets = PeerBudgets(limits)
         self._sender = Sender(ResponseSections(self._codec), self._streams, self._budgets)
         self._goaway = Goaway(self._sender, self._streams)
-        self._priorities = (
-            Priorities(config.max_concurrent_streams, self._streams, self._sender)
-            if config.priorities
-            else None
-        )
+        priorities = None
+        if config.priorities:
+            priorities = Priorities(config.max_concurrent_streams, self._streams, self._sender)
+            self._sender.on_waiting = priorities.respond
         self._send_settings(websocket)
         self._receiver = Receiver(
             config,
@@ -81,7 +80,7 @@ class HTTP2Engine:
             self._streams,
             self._sender,
             self._goaway,
-            self._priorities,
+            priorities,
             self._budgets,
             unread_bodies or Budget(UNREAD_BODIES),
         )
@@ -158,9 +157,8 @@ class HTTP2Engine:
         """See ``Engine``."""
         stream = self._live(stream_id)
         if stream is not None and not stream.response_started:
+            stream.response_fields = headers
             self._sender.send_headers(stream, status, headers, end_stream)
-            if self._priorities is not None and b"priority" in dict(headers):
-                self._priorities.respond(stream, headers)
 
     def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> int:
         """See ``Engine``. ``data_to_send`` writes it as the windows allow."""

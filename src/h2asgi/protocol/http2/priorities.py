@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ...errors import ErrorCode, PeerConnectionError
-from ..events import Headers
 from .priority import DEFAULT, Priority, parse
 from .sender import Sender
 from .stream import Stream, StreamTable
@@ -45,9 +44,11 @@ class Priorities:
             if said is not None:
                 stream.priority = said.over(DEFAULT)
 
-    def respond(self, stream: Stream, fields: Headers) -> None:
+    def respond(self, stream: Stream) -> None:
         """Take what a response says of itself. What it does not say stays (section 8)."""
-        said = parse(b", ".join([value for name, value in fields if name == b"priority"]))
+        fields, stream.response_fields = stream.response_fields, None
+        values = [value for name, value in fields or () if name == b"priority"]
+        said = parse(b", ".join(values)) if values else None
         if said is not None:
             stream.own_priority = said
             self._sender.prioritise(stream, said.over(stream.priority))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ...errors import ErrorCode, PeerConnectionError, PeerStreamError
 from ..events import Headers
 from . import frames
@@ -60,6 +62,7 @@ class Sender:
         self.ended: list[Stream] = []  # END_STREAM was written; the engine settles them
         self.drained: list[int] = []  # streams whose writers are to be woken
         self.awaits_writer = False  # see ``pump``
+        self.on_waiting: Callable[[Stream], None] | None = None  # before a stream first has to wait
 
     @property
     def sent(self) -> int:
@@ -186,6 +189,8 @@ class Sender:
                 self._unqueued += size
                 self._write_data(stream, data, size, end_stream)
                 return 0
+            if self.on_waiting is not None:
+                self.on_waiting(stream)
             outgoing = stream.outgoing = Outgoing()
         outgoing.append(data)
         self._streams.transfer_began = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from ...errors import ErrorCode, PeerConnectionError
+from ..events import Headers
 from .outgoing import Outgoing
 from .priority import UNSAID, Priority, PriorityField
 from .receive_window import ReceiveWindow
@@ -35,6 +36,7 @@ class Stream:
         "priority",
         "request_ended",
         "response_ended",
+        "response_fields",
         "response_started",
         "send_window",
         "stream_id",
@@ -51,6 +53,7 @@ class Stream:
         self.own_priority: PriorityField | None = None  # as the response says
         self.body_left: int | None = None  # octets that content-length still promises
         self.request_ended = False  # END_STREAM has come in
+        self.response_fields: Headers | None = None  # until its body first has to wait
         self.response_started = False  # the final header section has gone out
         self.response_ended = False  # its last octet, or the trailers, are written or queued
         self.tunnel = False  # accepted: either half ends by itself

@@ -209,8 +209,8 @@ def _method(results: Results) -> str:
   cores.
 - Access logs are off everywhere. Settings that would close a busy connection are raised
   (hypercorn's `keep_alive_max_requests`, nginx's `keepalive_requests`, keep-alive times). Where a
-  server has a choice of event loop, it is uvloop; granian runs without WebSocket support. All
-  other settings are the servers' own.
+  server has a choice of event loop, it is uvloop. uvicorn speaks WebSocket by websockets-sansio
+  with httptools, by wsproto with zttp. All other settings are the servers' own.
 - All servers of a cell run at once and are measured in turn, round after round, so that a machine
   that drifts drifts for all of them. A figure is the median of up to {rounds} rounds, each of
   about the same time; a server that is less than a third as fast as the fastest of its cell is
@@ -220,6 +220,9 @@ def _method(results: Results) -> str:
   one request follows the answer to the one before. Bodies of 1 MB: 4 of 4, and 16. The
   application sends downloads in pieces of 64 KiB, with `content-length`. Certificates have P-256
   keys.
+- WebSocket: 10 connections with 10 messages of 64 B each under way, or 4 with 4 of 64 KiB, from a
+  client in Python, without compression. The next messages of a connection are sent in one piece
+  when all have come back.
 - nginx answers hello by `return 200` and downloads from a file. It takes no part in what has a
   request body, which `return` does not wait for.
 - Latency at a fixed rate: 10 connections of 10 streams, whose requests h2load sends in little

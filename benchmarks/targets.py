@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .results import Results
 from .servers import SERVERS
 
 BEST = "best rival"
+BEST_IN_PYTHON = "best rival in Python"
 RIVALS = [server.name for server in SERVERS.values() if server.rival]
+IN_RUST = {"granian", "h2corn"}
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,7 @@ class Target:
     """``metric`` of ``server`` in ``cell``, divided by that of ``against``, beside ``bound``.
 
     A bound on ``rate`` is a least, on anything else a most. ``against`` is a
-    server, BEST, or "" for the figure itself.
+    server, BEST, BEST_IN_PYTHON, or "" for the figure itself.
     """
 
     title: str
@@ -76,6 +79,14 @@ def _targets() -> list[Target]:
             targets.append(Target(f"{title}, CPU per request", cell, "cpu", 1.5))
     return [
         *targets,
+        *(
+            Target(f"WebSocket echo, {title}", cell, "rate", 1.0, against=BEST_IN_PYTHON)
+            for title, cell in (
+                ("64 B", "ws h1"),
+                ("64 B over TLS", "ws h1-tls"),
+                ("64 KiB", "ws large h1"),
+            )
+        ),
         Target("HTTP/2 TLS hello 1 x 1, p50", "1x1 h2", "p50", 1.0),
         Target("small requests beside a download, p99", "beside", "p99", 1 / 3),
         Target("idle HTTP/2 TLS connection, KiB", "idle", "idle_kib", 32, against=""),
@@ -96,15 +107,17 @@ def _targets() -> list[Target]:
 TARGETS = _targets()
 
 
-def best_rival(results: Results, cell: str, metric: str) -> str | None:
-    """Who answers the most requests per second, or has the least of what has no rate.
+def best_rival(
+    results: Results, cell: str, metric: str, rivals: Sequence[str] = RIVALS
+) -> str | None:
+    """Who of ``rivals`` answers the most requests per second, or has the least of what has no rate.
 
     CPU per request is compared with that of the rival whose rate is compared.
     """
     ranked_by = "rate" if metric == "cpu" else metric
     found = {
         name: value
-        for name in RIVALS
+        for name in rivals
         if (value := results.value(cell, name, ranked_by)) is not None
     }
     if not found:
@@ -121,7 +134,10 @@ def judge(results: Results, target: Target) -> Verdict | None:
         return Verdict(target, own, "")
     against: str | None = target.against
     if against == BEST:
-        against = best_rival(results, target.cell, target.metric)
+        against = best_rival(results, target.cell, target.metric, RIVALS)
+    elif against == BEST_IN_PYTHON:
+        in_python = [name for name in RIVALS if name not in IN_RUST]
+        against = best_rival(results, target.cell, target.metric, in_python)
     theirs = results.value(target.cell, against, target.metric) if against else None
     if not against or not theirs:
         return None

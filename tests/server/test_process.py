@@ -350,7 +350,8 @@ def test_out_of_descriptors_it_goes_on_once_there_are_some_again(start: Start):
     def few_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
-    command = start("app", preexec_fn=few_descriptors)
+    # Or the limit on connections, which is made for it, would see to it before.
+    command = start("app", "--limit-connections", "1000", preexec_fn=few_descriptors)
     port = command.port()
     with contextlib.ExitStack() as clients:
         for _ in range(limit):

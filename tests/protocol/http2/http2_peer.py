@@ -276,6 +276,12 @@ class Peer:
         self.send(*frames)
         return self.received()
 
+    def wait(self, seconds: float) -> list[ServerFrame]:
+        """Let time pass, and give what it brought."""
+        self.now += seconds
+        self.engine.handle_deadline(self.now)
+        return self.received()
+
     def events(self) -> list[Event]:
         return self.engine.take_events()
 

@@ -27,6 +27,7 @@ from http2_peer import (
 
 from h2asgi.errors import ErrorCode
 from h2asgi.protocol.events import DataReceived, RequestEnded, RequestReceived, StreamReset
+from h2asgi.protocol.http2.discards import DISCARD_TIMEOUT
 
 Connect = Callable[..., Peer]
 
@@ -261,6 +262,61 @@ def test_a_request_that_ends_before_its_early_response_is_taken_is_not_reset(pee
     peer.respond(1)
     peer.send(data(1, end=True))
     assert peer.received() == [Headers(1, OK, True)]
+
+
+def test_the_rest_of_a_request_that_is_on_its_way_is_awaited(peer: Peer) -> None:
+    """A client that is sending may take a reset for an error, and lose its answer."""
+    peer.post(1, (b"content-length", b"100000"))
+    peer.send(data(1, b"x" * 10_000))
+    peer.respond(1, b"no thanks")
+    assert peer.received() == [Headers(1, OK, False), Data(1, b"no thanks", True)]
+    peer.send(*[data(1, b"x" * 15_000)] * 6)
+    assert RstStream(1, ErrorCode.NO_ERROR) not in peer.received()
+    peer.send(data(1, end=True))
+    assert peer.wait(2 * DISCARD_TIMEOUT) == []
+    assert peer.engine.idle
+    peer.assert_serves()
+
+
+def test_the_rest_that_does_not_come_is_given_up(peer: Peer) -> None:
+    peer.post(1, (b"content-length", b"10"))
+    peer.respond(1, b"no thanks")
+    peer.received()
+    assert peer.engine.next_deadline() == peer.now + DISCARD_TIMEOUT
+    assert peer.wait(DISCARD_TIMEOUT / 2) == []
+    assert peer.wait(DISCARD_TIMEOUT / 2) == [RstStream(1, ErrorCode.NO_ERROR)]
+    assert peer.events() == []
+    peer.assert_serves()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [(b"content-length", b"%d" % 2**30)],  # it would need credit
+        [(b"content-length", b"10"), (b"expect", b"100-continue")],
+    ],
+)
+def test_a_rest_that_would_have_to_be_asked_for_is_not(peer: Peer, fields: list) -> None:
+    peer.post(1, *fields)
+    peer.respond(1, b"no thanks")
+    assert peer.received()[-1] == RstStream(1, ErrorCode.NO_ERROR)
+
+
+def test_a_client_that_resets_the_rest_itself_is_not_answered(peer: Peer) -> None:
+    peer.post(1, (b"content-length", b"10"))
+    peer.respond(1, b"no thanks")
+    peer.received()
+    peer.send(rst_stream(1, ErrorCode.CANCEL))
+    peer.events()
+    assert peer.wait(2 * DISCARD_TIMEOUT) == []
+    peer.assert_serves()
+
+
+def test_a_shutdown_waits_for_no_rest(peer: Peer) -> None:
+    peer.post(1, (b"content-length", b"10"))
+    peer.engine.begin_shutdown(peer.now)
+    peer.respond(1, b"no thanks")
+    assert peer.received()[-1] == RstStream(1, ErrorCode.NO_ERROR)
 
 
 # Section 6.4: RST_STREAM.

@@ -18,6 +18,7 @@ from ...limits import UNREAD_BODIES, Budget
 from ..events import ConnectionTerminated, Event, Headers, SendQueueDrained
 from . import frames
 from .codec import Codec
+from .discards import Discards
 from .goaway import Goaway
 from .keep_alive import KEEP_ALIVE_PING, KeepAlive
 from .peer_budgets import PeerBudgets
@@ -89,6 +90,7 @@ class HTTP2Engine:
         self._now = now
         self._preface_deadline = now + timeouts.first_bytes
         self._idle_since: float | None = now  # None while a stream is open
+        self._discards = Discards()
         self._terminated = False
 
     def _send_settings(self, websocket: bool) -> None:
@@ -254,10 +256,13 @@ class HTTP2Engine:
             elif stream.tunnel:
                 sender.ended.append(stream)  # half-closed, until the peer ends its half too
             else:
+                self._discards.begin(stream, -inf if self._goaway.begun else self._now)
+        for stream in self._discards.take_over(self._streams.open, self._now):
+            if not stream.request_ended:
                 # Section 8.1: an answer ahead of its request's end asks the
                 # client to stop sending.
                 sender.write(frames.rst_stream(stream.stream_id, ErrorCode.NO_ERROR))
-                self._receiver.close(stream, by_us=True)
+            self._receiver.close(stream, by_us=not stream.request_ended)
         if self._codec.spent:
             self._goaway.begin(self._now)
         self._notice_idle()
@@ -299,9 +304,8 @@ class HTTP2Engine:
         """See ``Engine``."""
         if self._terminated:
             return None
-        deadline, look, ping = self._phase_deadline(), self._transfers.due, self._keep_alive.due
-        if ping < look:
-            look = ping
+        deadline = self._phase_deadline()
+        look = min(self._transfers.due, self._keep_alive.due, self._discards.due)
         if deadline is None or look < deadline:
             return look if look < inf else None
         return deadline

@@ -47,7 +47,10 @@ class Lifespan:
         try:
             await asyncio.wait((self._task, self._started), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            await self.cancel()
+            if self._started.done() and self._started.result() is None:
+                await self.shutdown(CANCEL_TIMEOUT)  # it is up, and that is to be undone
+            else:
+                await self.cancel()
             raise
         if not self._started.done():
             self._go_without(self._task)

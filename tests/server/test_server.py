@@ -133,6 +133,27 @@ def test_serve_ends_when_shutdown_is_set():
     assert app.notes == ["startup", "shutdown"]
 
 
+def test_an_application_that_is_up_is_shut_down_though_nobody_knows_yet():
+    notes = []
+
+    async def main() -> None:
+        async def app(scope, receive, send) -> None:
+            await receive()
+            notes.append("startup")
+            await send({"type": "lifespan.startup.complete"})
+            serving.cancel()
+            await receive()
+            notes.append("shutdown")
+            await send({"type": "lifespan.shutdown.complete"})
+
+        serving = asyncio.ensure_future(serve(app, config()))
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+
+    asyncio.run(main())
+    assert notes == ["startup", "shutdown"]
+
+
 def test_serve_stops_gracefully_when_cancelled():
     app = App()
 

@@ -32,8 +32,6 @@ logger = logging.getLogger("h2asgi")
 RESET_TIMEOUT = 1.0
 """Seconds between the reset of what outlived the graceful time-out and its cancellation."""
 
-_NOTHING = contextlib.nullcontext()
-
 CANCEL_TIMEOUT = 1.0
 """Seconds for cancelled application tasks, and then for aborted connections, to end."""
 
@@ -272,6 +270,9 @@ async def serve(
     """
     async with Server(app, config):
         await (shutdown or asyncio.Event()).wait()
+
+
+_NOTHING = contextlib.nullcontext()
 
 
 def run_server(

@@ -75,7 +75,6 @@ class SharedByTransports:
         return True
 
     def _end_turn(self) -> None:
-        self.handshake_step = asyncio.Semaphore(HANDSHAKES_PER_TURN)
         self._reads_left = READS_PER_TURN
         self._turn_ends = bool(self._line)
         if self._turn_ends:

@@ -113,6 +113,14 @@ def test_answers_go_before_further_reading(turns):
     assert order == ["answer", "read"]
 
 
+def test_steps_of_handshakes_are_counted_across_turns(turns):
+    """Or each turn with input would let as many more of them in."""
+    step = turns.shared.handshake_step
+    turns.ready(1)
+    turns.turn()
+    assert turns.shared.handshake_step is step
+
+
 def test_an_idle_loop_is_left_alone(turns):
     turns.ready(1)
     turns.turn()

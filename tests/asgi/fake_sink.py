@@ -7,7 +7,7 @@ from typing import Any
 
 from h2asgi.asgi.http import HTTPCycle
 from h2asgi.asgi.scope import connection_scope, http_scope
-from h2asgi.errors import ClientDisconnected
+from h2asgi.errors import ClientDisconnected, IllegalMessage
 from h2asgi.protocol.events import RequestReceived
 
 
@@ -110,3 +110,20 @@ def scope(
 def cycle(sink: FakeSink, **changes: Any) -> HTTPCycle:
     one = request(**changes)
     return HTTPCycle(sink, one, scope(method=one.method), Defaults())
+
+
+def send_all(*messages: Any, **changes: Any) -> tuple[FakeSink, str | None]:
+    """Send the messages on a fresh cycle; give what the sink saw, and the last one's refusal."""
+
+    async def main() -> tuple[FakeSink, str | None]:
+        sink = FakeSink()
+        one = cycle(sink, **changes)
+        for message in messages[:-1]:
+            await one.send(message)
+        try:
+            await one.send(messages[-1])
+        except IllegalMessage as error:
+            return sink, str(error)
+        return sink, None
+
+    return asyncio.run(main())

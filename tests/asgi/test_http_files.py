@@ -8,7 +8,7 @@ import os
 import threading
 
 import pytest
-from fake_sink import FakeSink, cycle
+from fake_sink import FakeSink, cycle, send_all
 
 from h2asgi.asgi import files
 from h2asgi.errors import ClientDisconnected, ErrorCode, IllegalMessage
@@ -62,23 +62,6 @@ def _no_descriptor_is_left():
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
-def run(*messages, **options):
-    """Send the messages on a fresh cycle; give what the sink saw, and the last one's refusal."""
-
-    async def main():
-        sink = FakeSink()
-        one = cycle(sink, **options)
-        for message in messages[:-1]:
-            await one.send(message)
-        try:
-            await one.send(messages[-1])
-        except IllegalMessage as error:
-            return sink, str(error)
-        return sink, None
-
-    return asyncio.run(main())
-
-
 async def until(condition):
     async with asyncio.timeout(5):
         while not condition():
@@ -90,7 +73,7 @@ async def until(condition):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_path_is_sent_whole_with_its_length(file, size):
-    sink, _ = run(start(), pathsend(file(size)))
+    sink, _ = send_all(start(), pathsend(file(size)))
     assert sink.head == (200, dict([length(size)]) | DEFAULTS, size == 0)
     assert sink.body == octets(size)
     assert [call[2] for call in sink.calls if call[0] == "data"].count(True) == (size > 0)
@@ -99,7 +82,7 @@ def test_a_path_is_sent_whole_with_its_length(file, size):
 
 def test_pieces_grow_as_the_client_takes_them(file):
     size = 2 * files.LARGEST_PIECE
-    sink, _ = run(start(), pathsend(file(size)))
+    sink, _ = send_all(start(), pathsend(file(size)))
     assert [len(call[1]) for call in sink.calls[1:]] == [64 << 10, 128 << 10, 256 << 10, 64 << 10]
 
 
@@ -107,7 +90,7 @@ def test_pieces_grow_as_the_client_takes_them(file):
 def test_an_open_file_is_sent_from_its_position_on(file, size):
     with open(file(size), "rb") as opened:
         taken = opened.read(3)
-        sink, _ = run(start(), zerocopysend(opened))
+        sink, _ = send_all(start(), zerocopysend(opened))
         assert taken + sink.body == octets(size)
         assert opened.tell() == size
 
@@ -115,7 +98,7 @@ def test_an_open_file_is_sent_from_its_position_on(file, size):
 @pytest.mark.parametrize("buffering", [0, -1])
 def test_a_count_moves_the_position_to_where_the_next_one_goes_on(file, buffering):
     with open(file(100), "rb", buffering=buffering) as opened:
-        sink, _ = run(
+        sink, _ = send_all(
             start(),
             zerocopysend(opened, count=10, more_body=True),
             body(b"|", True),
@@ -128,7 +111,7 @@ def test_a_count_moves_the_position_to_where_the_next_one_goes_on(file, bufferin
 
 def test_an_offset_leaves_the_position_alone(file):
     with open(file(100), "rb") as opened:
-        sink, _ = run(start(status=206), zerocopysend(opened, offset=90, count=5))
+        sink, _ = send_all(start(status=206), zerocopysend(opened, offset=90, count=5))
         assert opened.tell() == 0
     assert sink.body == octets(100)[90:95]
     assert sink.head[1][b"content-length"] == b"5"
@@ -138,7 +121,7 @@ def test_a_descriptor_will_do_and_stays_the_applications(file):
     descriptor = os.open(file(20), os.O_RDONLY)
     try:
         os.lseek(descriptor, 4, os.SEEK_SET)
-        sink, _ = run(start(), zerocopysend(descriptor, count=6))
+        sink, _ = send_all(start(), zerocopysend(descriptor, count=6))
         assert sink.body == octets(10)[4:]
         assert os.lseek(descriptor, 0, os.SEEK_CUR) == 10
     finally:
@@ -147,21 +130,21 @@ def test_a_descriptor_will_do_and_stays_the_applications(file):
 
 def test_a_file_is_followed_by_more_or_by_the_end_of_the_body(file):
     with open(file(10), "rb") as opened:
-        sink, _ = run(start(), zerocopysend(opened, more_body=True), body())
+        sink, _ = send_all(start(), zerocopysend(opened, more_body=True), body())
     assert sink.calls[1:] == [("data", octets(10), False), ("data", b"", True)]
 
 
 def test_trailers_may_follow_a_file(file):
     checksum = (b"x-checksum", b"1")
     message = {"type": "http.response.trailers", "headers": [checksum]}
-    sink, _ = run(start(trailers=True), pathsend(file(10)), message)
+    sink, _ = send_all(start(trailers=True), pathsend(file(10)), message)
     assert sink.calls[1:] == [("data", octets(10), False), ("trailers", [checksum])]
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 304)])
 def test_a_response_without_content_reads_nothing(file, monkeypatch, method, status):
     monkeypatch.delattr(os, "pread")
-    sink, _ = run(start(length(10), status=status), pathsend(file(10)), method=method)
+    sink, _ = send_all(start(length(10), status=status), pathsend(file(10)), method=method)
     assert sink.kinds == ["headers", "flush"]
     assert sink.head[1][b"content-length"] == b"10"
     assert sink.finished == [(status, 0)]
@@ -187,7 +170,7 @@ def refused_paths(tmp_path):
     "kind", ["missing", "a folder", "a pipe", "a device", "no path", "too long"]
 )
 def test_a_path_that_cannot_be_sent_writes_nothing(tmp_path, kind):
-    sink, reason = run(start(), pathsend(refused_paths(tmp_path)[kind]))
+    sink, reason = send_all(start(), pathsend(refused_paths(tmp_path)[kind]))
     assert len(reason) < 200
     assert sink.calls == []
     assert sink.finished == []
@@ -200,7 +183,7 @@ def test_a_file_that_may_not_be_read_writes_nothing(file, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", refuse)
-    sink, reason = run(start(), pathsend(file(10)))
+    sink, reason = send_all(start(), pathsend(file(10)))
     assert "Permission denied" in reason
     assert sink.calls == []
 
@@ -222,7 +205,7 @@ def test_after_a_refusal_the_response_can_still_be_given(tmp_path):
 
 @pytest.mark.parametrize(("size", "word"), [(9, "longer"), (11, "shorter")])
 def test_a_file_of_another_length_than_content_length_writes_nothing(file, size, word):
-    sink, reason = run(start(length(size)), pathsend(file(10)))
+    sink, reason = send_all(start(length(size)), pathsend(file(10)))
     assert word in reason
     assert sink.calls == []
 
@@ -230,7 +213,7 @@ def test_a_file_of_another_length_than_content_length_writes_nothing(file, size,
 @pytest.mark.parametrize("part", [{"count": 11}, {"offset": 5, "count": 6}, {"offset": 11}])
 def test_a_part_that_is_not_there_writes_nothing(file, part):
     with open(file(10), "rb") as opened:
-        sink, reason = run(start(), zerocopysend(opened, **part))
+        sink, reason = send_all(start(), zerocopysend(opened, **part))
         assert opened.tell() == 0
     assert "10 octets" in reason
     assert sink.calls == []
@@ -257,20 +240,20 @@ def closed_file():
     ],
 )
 def test_what_is_no_file_writes_nothing(message):
-    sink, reason = run(start(), message)
+    sink, reason = send_all(start(), message)
     assert reason
     assert sink.calls == []
 
 
 @pytest.mark.parametrize("message", [pathsend("/etc/hostname"), zerocopysend(0)])
 def test_a_file_before_the_start_is_refused(message):
-    sink, reason = run(message)
+    sink, reason = send_all(message)
     assert "before" in reason
     assert sink.calls == []
 
 
 def test_a_path_behind_a_piece_of_body_resets_the_stream(file):
-    sink, reason = run(start(), body(b"x", True), pathsend(file(10)))
+    sink, reason = send_all(start(), body(b"x", True), pathsend(file(10)))
     assert reason
     assert sink.calls[-1] == RESET
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from fake_sink import FakeSink, cycle
+from fake_sink import FakeSink, cycle, send_all
 
-from h2asgi.errors import ClientDisconnected, ErrorCode, IllegalMessage
+from h2asgi.errors import ClientDisconnected, ErrorCode
 
 RESET = ("reset", ErrorCode.INTERNAL_ERROR)
 CHUNKED = {"http_version": "1.1", "accepts_trailers": True}
@@ -34,26 +34,9 @@ def trailers(*headers, **more):
 CHECKSUM = (b"x-checksum", b"1")
 
 
-def run(*messages, **options):
-    """Send the messages on a fresh cycle; give what the sink saw, and the last one's refusal."""
-
-    async def main():
-        sink = FakeSink()
-        one = cycle(sink, **options)
-        for message in messages[:-1]:
-            await one.send(message)
-        try:
-            await one.send(messages[-1])
-        except IllegalMessage as error:
-            return sink, str(error)
-        return sink, None
-
-    return asyncio.run(main())
-
-
 @pytest.mark.parametrize("options", [{}, CHUNKED])
 def test_trailers_end_the_response_behind_its_body(options):
-    sink, _ = run(start(), body(b"a", True), body(b"b"), trailers(CHECKSUM), **options)
+    sink, _ = send_all(start(), body(b"a", True), body(b"b"), trailers(CHECKSUM), **options)
     assert sink.calls[1:] == [
         ("data", b"a", False),
         ("data", b"b", False),
@@ -65,7 +48,7 @@ def test_trailers_end_the_response_behind_its_body(options):
 
 def test_an_empty_body_leaves_head_and_trailers():
     """As a gRPC error is: nothing but two field sections."""
-    sink, _ = run(start(), body(), trailers((b"Grpc-Status", b"5")))
+    sink, _ = send_all(start(), body(), trailers((b"Grpc-Status", b"5")))
     assert sink.kinds == ["headers", "flush", "trailers"]
     assert sink.head[2] is False
     assert b"content-length" not in sink.head[1]
@@ -73,7 +56,7 @@ def test_an_empty_body_leaves_head_and_trailers():
 
 
 def test_trailers_may_come_in_several_messages():
-    sink, _ = run(
+    sink, _ = send_all(
         start(),
         body(b"x"),
         trailers(CHECKSUM, more_trailers=True),
@@ -86,13 +69,13 @@ def test_trailers_may_come_in_several_messages():
 
 
 def test_trailers_without_a_field_end_the_stream():
-    sink, _ = run(start(), body(b"x"), trailers())
+    sink, _ = send_all(start(), body(b"x"), trailers())
     assert sink.calls[1:] == [("data", b"x", False), ("data", b"", True)]
 
 
 def test_a_client_that_would_discard_trailers_gets_none():
     """RFC 9110 section 6.5.1; the application need not care."""
-    sink, _ = run(
+    sink, _ = send_all(
         start(200, (b"content-length", b"1")), body(b"x"), trailers(CHECKSUM), **DISCARDING
     )
     assert sink.head[1][b"content-length"] == b"1"
@@ -103,18 +86,18 @@ def test_a_client_that_would_discard_trailers_gets_none():
 def test_a_content_length_makes_way_for_chunks_but_holds():
     """RFC 9112 section 7.1.2: there is no other place for trailers in HTTP/1.1."""
     length = (b"content-length", b"1")
-    sink, _ = run(start(200, length), body(b"x"), trailers(CHECKSUM), **CHUNKED)
+    sink, _ = send_all(start(200, length), body(b"x"), trailers(CHECKSUM), **CHUNKED)
     assert b"content-length" not in sink.head[1]
     assert sink.kinds == ["headers", "data", "trailers"]
-    sink, reason = run(start(200, length), body(b"xy"), **CHUNKED)
+    sink, reason = send_all(start(200, length), body(b"xy"), **CHUNKED)
     assert "longer" in reason
-    sink, _ = run(start(200, length), body(b"x"), trailers(CHECKSUM))
+    sink, _ = send_all(start(200, length), body(b"x"), trailers(CHECKSUM))
     assert sink.head[1][b"content-length"] == b"1"
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
 def test_a_response_without_content_has_no_trailers(method, status):
-    sink, _ = run(
+    sink, _ = send_all(
         start(status), body(b"x"), trailers(CHECKSUM), method=method, accepts_trailers=True
     )
     assert sink.kinds == ["headers", "flush", "flush"]
@@ -132,7 +115,7 @@ def test_a_response_without_content_has_no_trailers(method, status):
 def test_fields_that_mean_something_only_ahead_of_a_body_are_refused(name):
     """RFC 9110 section 6.5.1."""
     field = (name.encode(), b"1")
-    sink, reason = run(start(), body(b"x"), trailers(field))
+    sink, reason = send_all(start(), body(b"x"), trailers(field))
     assert name.lower() in reason
     assert sink.calls[-1] == RESET
 
@@ -151,7 +134,7 @@ def test_fields_that_mean_something_only_ahead_of_a_body_are_refused(name):
     ],
 )
 def test_an_illegal_message_before_the_end_resets_the_stream(messages):
-    sink, reason = run(*messages)
+    sink, reason = send_all(*messages)
     assert reason
     assert sink.calls[-1] == RESET
     assert len(sink.finished) == 1
@@ -159,13 +142,13 @@ def test_an_illegal_message_before_the_end_resets_the_stream(messages):
 
 @pytest.mark.parametrize("messages", [(start(), trailers(CHECKSUM)), (trailers(CHECKSUM),)])
 def test_trailers_ahead_of_everything_write_nothing(messages):
-    sink, reason = run(*messages)
+    sink, reason = send_all(*messages)
     assert reason
     assert sink.calls == []
 
 
 def test_trailers_that_were_not_announced_come_after_the_end():
-    sink, reason = run(start(trailers=False), body(b"x"), trailers(CHECKSUM))
+    sink, reason = send_all(start(trailers=False), body(b"x"), trailers(CHECKSUM))
     assert "over" in reason
     assert sink.kinds == ["headers", "data"]
 

@@ -1,6 +1,6 @@
 """Options by their flat names: where values come from, and what they must look like.
 
-The declarations are those of ``config.py``. An option's flat name is its name
+The declarations are those of ``config/``. An option's flat name is its name
 on the command line with ``_`` for ``-``: ``--http2-stream-window`` is
 ``http2_stream_window`` in a file and in ``h2asgi.run()``, and
 ``H2ASGI_HTTP2_STREAM_WINDOW`` in the environment.
@@ -46,7 +46,7 @@ _QUOTED_LENGTH = 60
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One declaration of ``config.py``; ``path`` leads from ``Config`` to the field."""
+    """One declaration of ``config/``; ``path`` leads from ``Config`` to the field."""
 
     name: str
     path: tuple[str, ...]

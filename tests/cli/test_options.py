@@ -1,4 +1,4 @@
-"""Every option, by every way of giving it (config.py declares them, options.py reads them)."""
+"""Every option, by every way of giving it (config declares them, options.py reads them)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import asyncio
 import gc
 import time
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from h2asgi.config import Config, HTTP1Config, HTTP2Config
 from h2asgi.connection import Connection, ServerState
@@ -23,7 +23,8 @@ from .engines import KIB, Client, Work, http1_client, http2_client
 
 
 class Defaults:
-    fields: ClassVar = [(b"server", b"h2asgi"), (b"date", b"Thu, 01 Jan 1970 00:00:00 GMT")]
+    def __init__(self) -> None:
+        self.fields = [(b"server", b"h2asgi"), (b"date", b"Thu, 01 Jan 1970 00:00:00 GMT")]
 
 
 class Transport(asyncio.Transport):

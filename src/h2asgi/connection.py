@@ -19,7 +19,6 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
 
 from .closing import Closing
 from .errors import ErrorCode
@@ -64,8 +63,10 @@ class ServerState(ApplicationState):
     read_buffer: Octets = field(default_factory=lambda: memoryview(bytearray(READ_BUFFER_SIZE)))
 
 
-class Connection(asyncio.BufferedProtocol):
+class Connection:
     """One connection, from the end of its handshake to the loss of its transport.
+
+    An ``asyncio.BufferedProtocol`` but for the name.
 
     ``lost`` is called at that loss.
     """
@@ -104,9 +105,9 @@ class Connection(asyncio.BufferedProtocol):
 
     # Callbacks of the transport.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """Choose the protocol by ALPN; in the clear, by the first bytes."""
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = transport
         self._made = self._loop.time()
         self._state.connections.add(self)
         config = self._state.config

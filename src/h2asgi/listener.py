@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from .admission import Admission, Place
+from .callbacks import BufferedProtocol, Callbacks
 from .sockets import ListeningSocket
 from .tls_shared import SharedByTransports
 from .tls_transport import TLSTransport
@@ -65,7 +66,7 @@ COLLEAGUES_TIME = 0.01
 once. As long as none does, twice as many as the last time are taken after each such pause."""
 
 ServerAddress = tuple[str, int | None]
-Factory = Callable[[ServerAddress, Callable[[], None]], asyncio.BufferedProtocol]
+Factory = Callable[[ServerAddress, Callable[[], None]], Callbacks]
 
 
 class Colleagues(Protocol):
@@ -282,7 +283,7 @@ class Listener:
         try:
             protocol = self._protocol_of(sock, place)
             if self._ssl_context is None:
-                await self._loop.connect_accepted_socket(lambda: protocol, sock)
+                await self._loop.connect_accepted_socket(lambda: BufferedProtocol(protocol), sock)
             else:
                 await self._connect_tls(protocol, sock, self._ssl_context)
             connected = True
@@ -296,7 +297,7 @@ class Listener:
             if not connected:
                 place.leave()
 
-    def _protocol_of(self, sock: socket.socket, place: Place) -> asyncio.BufferedProtocol:
+    def _protocol_of(self, sock: socket.socket, place: Place) -> Callbacks:
         try:
             return self._factory(_set_options(sock), place.leave)
         except BaseException:
@@ -304,7 +305,7 @@ class Listener:
             raise
 
     async def _connect_tls(
-        self, protocol: asyncio.BufferedProtocol, sock: socket.socket, context: ssl.SSLContext
+        self, protocol: Callbacks, sock: socket.socket, context: ssl.SSLContext
     ) -> None:
         try:
             transport = TLSTransport(self._loop, sock, context, self._shared)

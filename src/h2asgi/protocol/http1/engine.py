@@ -29,7 +29,7 @@ from typing import ClassVar
 
 from ...config import HTTP1Config, Limits, Timeouts
 from ...errors import ErrorCode
-from ..engine import SEND_HIGH_WATER, SEND_LOW_WATER
+from ..engine import SEND_HIGH_WATER, SEND_LOW_WATER, Engine
 from ..events import (
     ConnectionTerminated,
     DataReceived,
@@ -73,7 +73,7 @@ class _Phase(IntEnum):
 _NEW, _HEAD, _IDLE, _DISCARD, _EXCHANGE, _CLOSED = _Phase
 
 
-class HTTP1Engine:
+class HTTP1Engine(Engine):
     """``protocol.engine.Engine`` over a ``RequestParser``."""
 
     name: ClassVar[str]

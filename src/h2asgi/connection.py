@@ -19,6 +19,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from .closing import Closing
 from .errors import ErrorCode
@@ -35,18 +36,18 @@ from .tls_extension import tls_extension
 
 logger = logging.getLogger("h2asgi")
 
-READ_BUFFER_SIZE = 256 * 1024
+READ_BUFFER_SIZE: Final = 256 * 1024
 """One buffer for all connections of a loop: what is read is handed on before the next read."""
 
-AGE_SPREAD = 0.1
+AGE_SPREAD: Final = 0.1
 """How much of their age connections differ by: those that began together, after a restart perhaps,
 do not all come back in one moment."""
 
-LEAVE_CHECK_INTERVAL = 1.0
+LEAVE_CHECK_INTERVAL: Final = 1.0
 """Seconds between looks at whether a peer that is not read from has left: its end is not read
 either, and an application that waits for it would keep the connection for ever."""
 
-GIVE_WAY_TIME = 1.0
+GIVE_WAY_TIME: Final = 1.0
 """Seconds for the peer of an idle connection to close its side too, and for a last request that is
 on its way; then somebody else has the place."""
 

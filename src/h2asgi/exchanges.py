@@ -12,7 +12,7 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from .asgi.http import HTTPCycle
 from .asgi.response import DefaultFields, Response
@@ -49,10 +49,10 @@ from .websocket_exchange import WebSocketExchange
 
 logger = logging.getLogger("h2asgi")
 
-RETRY_AFTER = (b"retry-after", b"1")
+RETRY_AFTER: Final = (b"retry-after", b"1")
 """Seconds (RFC 9110 section 10.2.3): the fewest there are, and more than most requests take."""
 
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
 
 
 @dataclass(slots=True, eq=False)
@@ -484,7 +484,7 @@ def _is_covered(request: RequestReceived, covers: Callable[[bytes], bool]) -> bo
     return name != b"host" or covers(value)
 
 
-_ON_EVENT: dict[type[Event], Callable[[Exchanges, Any], None]] = {
+_ON_EVENT: Final[dict[type[Event], Callable[[Exchanges, Any], None]]] = {
     RequestReceived: Exchanges._on_request_received,
     RequestRejected: Exchanges._on_request_rejected,
     DataReceived: Exchanges._on_data_received,

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from .config import Timeouts
 from .protocol.engine import Engine
 from .protocol.pace import Pace, Transfer
 from .timer import Timer
 
-WRITE_SIZE = 128 * 1024
+WRITE_SIZE: Final = 128 * 1024
 """Octets asked of an HTTP/2 engine at once, and the transport's high-water mark. What is in the
 transport can no longer be reprioritised, and larger joins cost more in copying than they save."""
 
-HTTP1_WRITE_SIZE = 1024 * 1024
+HTTP1_WRITE_SIZE: Final = 1024 * 1024
 """The same for HTTP/1.1, whose bodies are neither joined nor reprioritised: one call of the kernel
 for a large piece. A bound, because the closing time runs over what the transport has."""
 
-MAX_WRITES = 256
+MAX_WRITES: Final = 256
 """Writes after which it is looked whether a transport keeps them, as it does when the peer does
 not read. Each costs it up to 800 octets beside its content, so tiny ones wait in the engine."""
 

@@ -25,30 +25,30 @@ import socket
 import ssl
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from .callbacks import Callbacks
 from .tls_handshake import Handshake
 from .tls_shared import SharedByTransports
 
-WRITE_SIZE = 64 * 1024
+WRITE_SIZE: Final = 64 * 1024
 """Octets encrypted before they are sent: few calls of the kernel, and a small rest to keep.
 Both sizes also bound what a connection keeps: a MemoryBIO grows to what was once in it."""
 
-MAX_TAIL_SIZE = 2 * 1024
+MAX_TAIL_SIZE: Final = 2 * 1024
 """Octets that go along if they are the last: HTTP/2 writes bodies in powers of two, and headers of
 frames, and a call of the kernel for those alone costs as much as one for 64 KiB."""
 
-DISCARD_LIMIT = 1024 * 1024
+DISCARD_LIMIT: Final = 1024 * 1024
 """Octets dropped after the end before a peer that goes on sending gets an RST."""
 
-ALERTS_LIMIT = 16 * 1024
+ALERTS_LIMIT: Final = 16 * 1024
 """Octets of answers to the TLS layer itself that may wait for a peer that does not read them."""
 
-MAX_BACKLOG_PIECES = 256
+MAX_BACKLOG_PIECES: Final = 256
 """Writes that wait before they are joined: each costs some 200 octets beside its content."""
 
-MAX_PLAINTEXT_SIZE = 16 * 1024
+MAX_PLAINTEXT_SIZE: Final = 16 * 1024
 """Octets of data in one TLS record (RFC 8446 section 5.1)."""
 
 

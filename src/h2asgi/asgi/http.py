@@ -13,8 +13,8 @@ import logging
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
-from . import coroutines
 from .body import RequestBody
+from .coroutines import receive, run, send
 from .exceptions import log_exception
 from .fields import Fields
 from .response import AWAITING_START, OVER, START_HELD, DefaultFields, Response
@@ -110,7 +110,7 @@ class HTTPCycle(Response):
 
     def receive(self) -> Coroutine[Any, Any, Message]:
         """Give the next ``http.request``, or ``http.disconnect`` once there is no more to say."""
-        return coroutines.receive(self)
+        return receive(self)
 
     def send(self, message: Mapping[str, Any]) -> Coroutine[Any, Any, None]:
         """Take ``http.response.start``, ``http.response.body`` or a message of an extension.
@@ -118,7 +118,7 @@ class HTTPCycle(Response):
         Raises ``IllegalMessage`` for what ASGI forbids at this point, and
         ``ClientDisconnected`` when the client is gone.
         """
-        return coroutines.send(self, message)
+        return send(self, message)
 
     def next_message(self) -> Message | None:
         """What ``receive()`` gives, or None if ``body`` has to change first."""
@@ -162,7 +162,7 @@ class HTTPCycle(Response):
 
         Raises nothing but what stops a task or the process.
         """
-        return coroutines.run(self, app)
+        return run(self, app)
 
     def ended(self) -> None:
         """Take note that the task is about to end."""

@@ -12,22 +12,22 @@ does nothing, so that a late task of one request cannot touch the next.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from .events import Event, Headers
 
-SEND_HIGH_WATER = 64 * 1024
+SEND_HIGH_WATER: Final = 64 * 1024
 """Bytes queued on one stream above which its writer waits.
 
 Large enough to fill several frames per turn, small enough that 128 stalled
 streams hold 8 MiB, and that what is queued can still be reprioritised.
 """
 
-MAX_PIECES = 256
+MAX_PIECES: Final = 256
 """Pieces that wait on one stream before they are joined: a piece costs some 40 octets beside its
 content, which a writer of tiny pieces would multiply its queue by."""
 
-SEND_LOW_WATER = 16 * 1024
+SEND_LOW_WATER: Final = 16 * 1024
 """Bytes queued at which the waiting writer is woken: a frame, so that the pipe never runs dry."""
 
 

@@ -116,10 +116,10 @@ class HTTP2Engine(Engine):
         self._now = self._keep_alive.heard = now
         if self._terminated:
             return
-        receive, streams = self._receiver.receive, self._streams.open
+        receiver, streams = self._receiver, self._streams.open
         try:
-            for frame in self._receiver.frames(data):
-                receive(frame, now)
+            receiver.feed(data)
+            while receiver.receive(now):
                 if streams:
                     self._idle_since = None
                     continue

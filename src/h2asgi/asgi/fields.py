@@ -26,12 +26,13 @@ MAX_CONTENT_LENGTH_DIGITS: Final = 18
 
 # Octets of a token (RFC 9110 section 5.6.2) to lower case, all others to NUL.
 _LOWER_TOKEN: Final = bytes(
-    octet if re.match(rb"[!#$%&'*+\-.^_`|~0-9a-z]", bytes((octet,))) else 0
-    for octet in bytes(range(256)).lower()
+    [
+        octet if re.match(rb"[!#$%&'*+\-.^_`|~0-9a-z]", bytes((octet,))) else 0
+        for octet in bytes(range(256)).lower()
+    ]
 )
-_CONTROLS: Final = bytes(
-    (*range(0x09), *range(0x0A, 0x20), 0x7F)
-)  # CTL but HTAB: RFC 9110 section 5.5
+# CTL but HTAB: RFC 9110 section 5.5.
+_CONTROLS: Final = bytes((*range(0x09), *range(0x0A, 0x20), 0x7F))
 
 _DEFAULT_FIELDS: Final = frozenset((b"server", b"date"))
 _DROPPED_ON_HTTP2: Final = frozenset(

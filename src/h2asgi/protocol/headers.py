@@ -28,7 +28,7 @@ _token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _lower_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
 # Tables that turn what is illegal into NUL: ``0 in`` is then the fastest look.
 _LOWER_TOKEN_OCTETS: Final = bytes(
-    octet if _lower_token(bytes([octet])) else 0 for octet in range(256)
+    [octet if _lower_token(bytes([octet])) else 0 for octet in range(256)]
 )
 # RFC 9110 section 5.5: CTL other than HTAB are invalid in a value.
 _VALUE_OCTETS: Final = bytes(

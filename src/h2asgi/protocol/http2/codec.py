@@ -29,8 +29,8 @@ class Codec(ABC):
     checks what it decodes gives None for a section that is malformed.
     """
 
-    @abstractmethod
-    def __init__(self, max_header_list_size: int) -> None: ...
+    def __init__(self, max_header_list_size: int) -> None:  # noqa: B027 (mypyc calls it)
+        """Begin with empty tables."""
 
     @property
     @abstractmethod

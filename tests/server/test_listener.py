@@ -15,7 +15,9 @@ import pytest
 
 from h2asgi import listener as listener_module
 from h2asgi.listener import Listener
+from h2asgi.protocol.proxy import ProxyHeader
 from h2asgi.sockets import ListeningSocket, TCPAddress, UnixAddress, listen
+from h2asgi.trust import Trusted
 
 
 @pytest.fixture(autouse=True)
@@ -69,10 +71,12 @@ class Served:
         sockets: list[ListeningSocket] | None = None,
         limit: int = 1000,
         per_address: int | None = None,
+        proxies: Trusted | None = None,
     ) -> None:
         self.sockets = sockets or listen([TCPAddress(("127.0.0.1",), 0)], 100)
         self.address = self.sockets[0].address
         self.made: list[Greeter] = []
+        self.proxied: list[ProxyHeader | None] = []
         self.listener = Listener(
             self.sockets,
             self._make,
@@ -81,9 +85,16 @@ class Served:
             limit=limit,
             per_address=per_address,
             on_full=lambda: None,
+            proxies=proxies,
         )
 
-    def _make(self, server: tuple[str, int | None], lost: Callable[[], None]) -> Greeter:
+    def _make(
+        self,
+        server: tuple[str, int | None],
+        lost: Callable[[], None],
+        proxied: ProxyHeader | None,
+    ) -> Greeter:
+        self.proxied.append(proxied)
         self.made.append(Greeter(server, lost))
         return self.made[-1]
 

@@ -20,6 +20,8 @@ from typing import Final
 
 from ..errors import H2ASGIError
 
+IPAddress = IPv4Address | IPv6Address
+
 V2_SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
 FIRST_SIZE: Final = len(V2_SIGNATURE)
 """Octets that every header has: the shortest of version 1, ``PROXY UNKNOWN``, has 15."""
@@ -43,7 +45,7 @@ _v1_line = re.compile(
 
 _LOCAL, _PROXY = 0x20, 0x21  # version and command (section 2.2)
 _UNSPECIFIED, _UNIX = 0x00, 0x31
-_FAMILIES: Final[dict[int, tuple[type[IPv4Address | IPv6Address], int]]] = {
+_FAMILIES: Final[dict[int, tuple[type[IPAddress], int]]] = {
     0x11: (IPv4Address, 4),
     0x12: (IPv4Address, 4),
     0x21: (IPv6Address, 16),
@@ -182,7 +184,7 @@ def _v1(line: bytes) -> ProxyHeader:
 def _v1_address(family: bytes, text: bytes) -> str:
     kind = IPv4Address if family == b"TCP4" else IPv6Address
     try:
-        return _plain(kind(text.decode("ascii")))
+        return str(plain(kind(text.decode("ascii"))))
     except ValueError:
         raise MalformedProxyHeader("an address of its line is none") from None
 
@@ -212,8 +214,8 @@ def _v2(read: bytes) -> ProxyHeader:
         kind, size = _FAMILIES[family]
         addresses, rest = _cut(rest, 2 * size + 4)
         source_port, destination_port = struct.unpack("!HH", addresses[-4:])
-        source = _plain(kind(addresses[:size])), source_port
-        destination = _plain(kind(addresses[size : 2 * size])), destination_port
+        source = str(plain(kind(addresses[:size]))), source_port
+        destination = str(plain(kind(addresses[size : 2 * size]))), destination_port
     return _with_values(read, _values(rest), source, destination)
 
 
@@ -280,11 +282,10 @@ def _text(value: bytes | None) -> str | None:
         raise MalformedProxyHeader("a text of it is not UTF-8") from None
 
 
-def _plain(address: IPv4Address | IPv6Address) -> str:
-    """Write an address; one of IPv4 in IPv6's form (RFC 4291 section 2.5.5.2) as what it is."""
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return str(address)
+def plain(address: IPAddress) -> IPAddress:
+    """Give an IPv4 address in IPv6's form (RFC 4291 section 2.5.5.2) as what it is."""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return address if mapped is None else mapped
 
 
 # The checksum (section 2.2.3, RFC 3720 appendix B.4).

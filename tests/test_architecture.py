@@ -40,12 +40,12 @@ ARROWS = {
     "monitoring": {"asgi", "connection", "endpoint", "further_port"},
     "further_port": {"config", "connection", "listener", "protocol", "sockets", "trust"},
     "endpoint": {
-        *{"banner", "config", "devcerts", "listener", "protocol.engines", "sockets", "tls"},
-        *{"trust"},
+        *{"banner", "config", "devcerts", "health", "listener", "protocol.engines", "sockets"},
+        *{"tls", "trust"},
     },
     "scoreboard": set(),
     "listener": {
-        *{"admission", "health", "protocol", "sockets", "tls_shared", "tls_transport", "trust"},
+        *{"admission", "protocol", "sockets", "tls_shared", "tls_transport", "trust"},
     },
     "connection": {
         *{"closing", "errors", "exchanges", "limits", "output", "protocol", "protocol.engines"},

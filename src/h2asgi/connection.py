@@ -31,7 +31,7 @@ from .protocol.engines import http1_engine, http2_engine
 from .protocol.events import ConnectionTerminated, Event
 from .protocol.http2.frames import PREFACE
 from .protocol.proxy import ProxyHeader
-from .proxied import proxied
+from .proxied import behind_proxy
 from .tcp import cut_off, is_delivered, peer_has_closed
 from .timer import Timer
 from .tls_extension import tls_extension
@@ -123,7 +123,7 @@ class Connection(asyncio.BufferedProtocol):
             None if ssl_object is None else ssl_object.context.covers,
         )
         if self._proxied is not None:
-            self._endpoints = proxied(self._endpoints, self._proxied)
+            self._endpoints = behind_proxy(self._endpoints, self._proxied)
         if age := timeouts.max_connection_age:
             spread = random.uniform(1 - AGE_SPREAD, 1 + AGE_SPREAD)  # noqa: S311
             self._timer.set(self._reach_age, self._loop.time() + age * spread)

@@ -54,13 +54,16 @@ GIVE_WAY_TIME = 1.0
 on its way; then somebody else has the place."""
 
 
+Octets = memoryview  # mypyc does not find the name by itself where a dataclass is
+
+
 @dataclass(slots=True, eq=False)
 class ServerState(ApplicationState):
     """What the connections of one server share."""
 
     connections: set[Connection] = field(default_factory=set)
     unread_bodies: Budget = field(default_factory=lambda: Budget(UNREAD_BODIES))
-    read_buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BUFFER_SIZE)))
+    read_buffer: Octets = field(default_factory=lambda: memoryview(bytearray(READ_BUFFER_SIZE)))
 
 
 class Connection(asyncio.BufferedProtocol):

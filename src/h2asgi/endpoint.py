@@ -39,7 +39,7 @@ class Endpoint:
     trusted: Trusted = field(default_factory=lambda: Trusted(()))
     proxies: Trusted | None = None
     colleagues: Colleagues | None = None
-    state_of_all: Callable[[], State] | None = None
+    state_of_all: Callable[[State], State] | None = None
     notes: list[str] = field(default_factory=list)
 
     @property

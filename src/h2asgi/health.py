@@ -22,9 +22,12 @@ class Question(Protocol):
 
 
 class Health:
-    """Answers requests for ``path``. ``of_all`` gives the state of all workers, where there are."""
+    """Answers requests for ``path``.
 
-    def __init__(self, path: str, of_all: Callable[[], State] | None = None) -> None:
+    ``of_all`` gives the state of several workers, given that of this one.
+    """
+
+    def __init__(self, path: str, of_all: Callable[[State], State] | None = None) -> None:
         self.state: State = "starting"
         self._of_all = of_all
         self._path = path.encode("ascii")
@@ -39,5 +42,5 @@ class Health:
 
     def answer(self) -> tuple[int, str]:
         """Give status and text."""
-        state = self.state if self._of_all is None else self._of_all()
+        state = self.state if self._of_all is None else self._of_all(self.state)
         return (200, "ok") if state == "serving" else (503, state)

@@ -57,11 +57,11 @@ class Ties:
         """See ``listener.Colleagues``."""
         return self.scoreboard.fewest_connections()
 
-    def state(self) -> State:
-        """Say whether any worker serves, this one included."""
+    def state(self, own: State) -> State:
+        """Give the state of the service, given that of this worker."""
         if self.scoreboard.draining():
             return "draining"
-        return "serving" if self.scoreboard.accepting() else "starting"
+        return "serving" if self.scoreboard.accepting() else own
 
     async def _beat(self) -> None:
         while True:

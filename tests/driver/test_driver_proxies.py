@@ -339,5 +339,5 @@ def test_an_overloaded_server_is_healthy(driver, ask):
 def test_workers_answer_for_all_of_them(driver, ask):
     driver.serve(hello)
     states = ["draining", "serving"]
-    driver.state.health = Health("/healthz", lambda: states.pop())
+    driver.state.health = Health("/healthz", lambda own: states.pop())
     assert [ask("/healthz"), ask("/healthz")] == [200, 503]

@@ -379,5 +379,7 @@ def test_what_workers_say_of_themselves():
     assert [ties.state(own) for own in ("starting", "draining")] == ["starting", "draining"]
     board.set_connections(1, 0)
     assert [ties.state(own) for own in ("starting", "draining")] == ["serving", "serving"]
+    assert not ties.ends()
     board.drain()
     assert ties.state("serving") == "draining"
+    assert ties.ends()

@@ -30,6 +30,8 @@ from .protocol.engine import Engine
 from .protocol.engines import http1_engine, http2_engine
 from .protocol.events import ConnectionTerminated, Event
 from .protocol.http2.frames import PREFACE
+from .protocol.proxy import ProxyHeader
+from .proxied import behind_proxy
 from .tcp import cut_off, is_delivered, peer_has_closed
 from .timer import Timer
 from .tls_extension import tls_extension
@@ -67,9 +69,8 @@ class ServerState(ApplicationState):
 class Connection:
     """One connection, from the end of its handshake to the loss of its transport.
 
-    An ``asyncio.BufferedProtocol`` but for the name.
-
-    ``lost`` is called at that loss.
+    An ``asyncio.BufferedProtocol`` but for the name. ``lost`` is called at that loss;
+    ``proxied`` is what a load balancer has said of it.
     """
 
     def __init__(
@@ -79,12 +80,14 @@ class Connection:
         tls: bool,
         server: tuple[str, int | None],
         lost: Callable[[], None],
+        proxied: ProxyHeader | None = None,
     ) -> None:
         self._state = state
         self._loop = state.loop
         # The transport's side.
         self._tls = tls
         self._server = server
+        self._proxied = proxied
         self._lost = lost
         self._transport: asyncio.Transport | None = None
         self._made = self._loop.time()
@@ -123,6 +126,8 @@ class Connection:
             {} if ssl_object is None else {"tls": tls_extension(ssl_object)},
             None if ssl_object is None else ssl_object.context.covers,
         )
+        if self._proxied is not None:
+            self._endpoints = behind_proxy(self._endpoints, self._proxied)
         if age := timeouts.max_connection_age:
             spread = random.uniform(1 - AGE_SPREAD, 1 + AGE_SPREAD)  # noqa: S311
             self._timer.set(self._reach_age, self._loop.time() + age * spread)

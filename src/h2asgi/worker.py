@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from .config import Config
 from .endpoint import Endpoint
+from .health import State
 from .scoreboard import NOT_ACCEPTING, Scoreboard
 from .server import run_server
 
@@ -24,7 +25,7 @@ STOP_SIGNALS = (signal.SIGTERM,)
 class Ties:
     """``ready`` is told when the worker serves; ``lifeline`` ends when its supervisor is gone.
 
-    For its listener they are its ``Colleagues``.
+    For its listener they are its ``Colleagues``, for health checks the ``Service``.
     """
 
     scoreboard: Scoreboard
@@ -36,7 +37,7 @@ class Ties:
     def serving(self) -> Iterator[None]:
         """While entered, the worker serves, within its loop."""
         loop = asyncio.get_running_loop()
-        loop.add_reader(self.lifeline, os.kill, os.getpid(), signal.SIGTERM)
+        loop.add_reader(self.lifeline, self._abandoned)
         heartbeat = loop.create_task(self._beat())
         self.scoreboard.set_connections(self.row, 0)
         os.write(self.ready, b"\1")
@@ -56,6 +57,21 @@ class Ties:
         """See ``listener.Colleagues``."""
         return self.scoreboard.fewest_connections()
 
+    def state(self, own: State) -> State:
+        """See ``health.Service``."""
+        if self.scoreboard.draining():
+            return "draining"
+        return "serving" if self.scoreboard.accepting() else own
+
+    def ends(self) -> bool:
+        """See ``health.Service``."""
+        return self.scoreboard.draining()
+
+    def _abandoned(self) -> None:
+        """Stop since the supervisor is gone, and let load balancers know."""
+        self.scoreboard.drain()
+        os.kill(os.getpid(), signal.SIGTERM)
+
     async def _beat(self) -> None:
         while True:
             self.scoreboard.beat(self.row)
@@ -67,8 +83,13 @@ def serve(config: Config, endpoint: Endpoint, ties: Ties) -> None:
 
     Raises ``ConfigurationError`` and ``ApplicationError``.
     """
-    # The files of Unix sockets are the supervisor's to remove.
-    sockets = [replace(listening, file=None) for listening in endpoint.sockets]
-    run_server(
-        config, replace(endpoint, sockets=sockets, colleagues=ties), ties.serving(), STOP_SIGNALS
+    # The files of Unix sockets are the supervisor's to remove, and the delay its to wait for.
+    own = replace(
+        endpoint,
+        sockets=[replace(listening, file=None) for listening in endpoint.sockets],
+        health_sockets=[replace(listening, file=None) for listening in endpoint.health_sockets],
+        colleagues=ties,
+        service=ties,
     )
+    config = replace(config, proxies=replace(config.proxies, drain_delay=0.0))
+    run_server(config, own, ties.serving(), STOP_SIGNALS)

@@ -40,17 +40,19 @@ ARROWS = {
     "scoreboard": set(),
     "listener": {"admission", "callbacks", "sockets", "tls_shared", "tls_transport"},
     "connection": {
-        *{"closing", "errors", "exchanges", "limits", "output", "protocol", "protocol.engines"},
-        *{"protocol.http2", "tcp", "timer", "tls_extension"},
+        *{"closing", "errors", "exchanges", "limits", "output", "passage", "protocol"},
+        *{"protocol.engines", "protocol.http2", "tcp", "timer", "tls_extension"},
     },
     "output": {"config", "protocol", "timer"},
+    "passage": {"output", "tcp"},
     "closing": {"timer"},
     "exchanges": {
-        *{"asgi", "config", "errors", "protocol", "protocol.websocket", "tasks", "timer"},
-        *{"trace", "websocket_exchange"},
+        *{"asgi", "config", "errors", "passage", "protocol", "protocol.websocket", "tasks"},
+        *{"timer", "trace", "websocket_exchange"},
     },
     "websocket_exchange": {
-        *{"asgi", "config", "errors", "protocol", "protocol.engines", "protocol.websocket"},
+        *{"asgi", "config", "errors", "passage", "protocol", "protocol.engines"},
+        *{"protocol.websocket"},
     },
     "protocol.engines": {
         *{"config", "errors", "protocol.http1", "protocol.http2", "protocol.websocket"},

@@ -27,6 +27,7 @@ from .asgi.scope import (
 from .asgi.sink import Sink
 from .config import Config
 from .errors import ClientDisconnected, ErrorCode
+from .passage import Passage
 from .protocol.engine import SEND_HIGH_WATER, Engine
 from .protocol.events import (
     DataReceived,
@@ -119,6 +120,7 @@ class Exchanges(Sink):
         "_websockets",
         "_writers",
         "last_request",
+        "open_passage",
         "stopping",
     )
 
@@ -142,6 +144,8 @@ class Exchanges(Sink):
         self._engine = engine
         self._limit = state.config.limits.concurrency
         self._schedule_flush = schedule_flush
+        # Of a connection that one tunnel may have to itself.
+        self.open_passage: Callable[[Callable[[memoryview], int]], Passage | None] | None = None
         self._client_closed = False
         self.stopping = False
         self.last_request = self._loop.time()

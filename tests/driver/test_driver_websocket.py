@@ -27,6 +27,8 @@ from h2asgi.websocket_exchange import MAX_QUEUED, SLICE
 ACCEPTANCE = {"type": "websocket.accept"}
 CONNECT = {"type": "websocket.connect"}
 UTF8_GONE_WRONG = b"\xff"
+HALF = MAX_QUEUED // 2 + 1
+"""Octets of a message, the third of which is held back if none is received."""
 
 
 def text(data):
@@ -494,8 +496,8 @@ def test_peer_that_does_not_answer_a_close_is_reset(driver, opened):
 
 def test_close_is_looked_for_behind_messages_that_nobody_received(driver, opened):
     app, websocket = opened()
-    websocket.send(BINARY, bytes(100_000))
-    websocket.send(BINARY, bytes(100_000))
+    for _ in range(3):
+        websocket.send(BINARY, bytes(HALF))
     websocket.close(1000)
     app.send({"type": "websocket.close"})
     websocket.take()
@@ -553,9 +555,9 @@ def test_end_of_the_tunnel_comes_behind_what_is_held_back(driver):
     app.loop = driver.loop
     driver.serve(app)
     websocket = HTTP2WebSocket(driver, "/ws")
-    websocket.send_octets(frame(BINARY, bytes(50_000)) * 3 + close_frame(3000))
+    websocket.send_octets(frame(BINARY, bytes(HALF)) * 3 + close_frame(3000))
     websocket.end()
-    assert app.receive(4)[1:] == [received(bytes(50_000))] * 2 + [disconnect(3000)]
+    assert app.receive(4)[1:] == [received(bytes(HALF))] * 2 + [disconnect(3000)]
 
 
 @pytest.mark.parametrize("tls", [True, False])
@@ -636,7 +638,7 @@ def test_timeout_does_not_run_while_the_peer_is_held_back(driver, opened):
     """Its answer may be behind what the application has yet to receive."""
     app, websocket = opened(**keep_alive())
     for _ in range(3):
-        websocket.send(BINARY, bytes(50_000))
+        websocket.send(BINARY, bytes(HALF))
     for _ in range(10):
         driver.loop.advance(15)
     assert websocket.take() == []

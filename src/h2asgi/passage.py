@@ -6,7 +6,7 @@ the tunnel sends goes to the transport within ``send()``, which then need not yi
 engine has what must wait: input that there is no room for, and output behind other
 output. Whatever it has goes first.
 
-Answers to messages that came together would wake the peer one by one. As long as more
+Answers to short messages that came together would wake the peer one by one. As long as more
 of them are likely to follow at once, the kernel is told to hold back segments that are
 not full. They are in its buffer all the same, and it sends them after 200 ms by itself,
 should the application block the loop meanwhile.
@@ -24,6 +24,10 @@ TURN: Final = 1024 * 1024
 MESSAGE: Final = 16 * 1024
 """What a tunnel writes before it lets others have a turn of the loop, in octets, and what a message
 counts besides: 64 short messages, and the work of an application on them."""
+
+SHORT: Final = 16 * 1024
+"""Octets of a message up to which it is worth holding it back: larger ones fill segments, and having
+them wait for the next costs more than waking the peer."""
 
 
 class Driver(Protocol):
@@ -65,7 +69,7 @@ class Passage:
         if self._left < 0:
             self._left = TURN
             return False
-        if more and not self._corked:
+        if more and not self._corked and len(data) <= SHORT:
             self._cork()
         output.hand_over(data)
         if self._corked and not more:

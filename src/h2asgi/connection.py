@@ -157,9 +157,10 @@ class Connection:
         """Feed the engine; its events start tasks and wake them, one flush answers."""
         data = self._state.read_buffer[:nbytes]
         if self._bypass is not None:
-            data = data[self._bypass(data) :]
-            if not data:
+            taken = self._bypass(data)
+            if taken == nbytes:
                 return
+            data = data[taken:]  # mypyc calls twice what is called within a slice
         engine = self._engine
         if engine is None:
             self._first_bytes += data

@@ -26,8 +26,8 @@ MESSAGE: Final = 16 * 1024
 counts besides: 64 short messages, and the work of an application on them."""
 
 SHORT: Final = 16 * 1024
-"""Octets of a message up to which it is worth holding it back: larger ones fill segments, and having
-them wait for the next costs more than waking the peer."""
+"""Octets of a message up to which it is worth holding it back: larger ones fill segments, and
+having them wait for the next costs more than waking the peer."""
 
 
 class Driver(Protocol):

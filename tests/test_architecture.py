@@ -48,21 +48,23 @@ ARROWS = {
         *{"admission", "callbacks", "protocol", "sockets", "tls_shared", "tls_transport", "trust"},
     },
     "connection": {
-        *{"closing", "errors", "exchanges", "limits", "output", "protocol", "protocol.engines"},
-        *{"protocol.http2", "proxied", "tcp", "timer", "tls_extension"},
+        *{"closing", "errors", "exchanges", "limits", "output", "passage", "protocol"},
+        *{"protocol.engines", "protocol.http2", "proxied", "tcp", "timer", "tls_extension"},
     },
     "proxied": {"exchanges", "protocol"},
     "output": {"config", "protocol", "timer"},
+    "passage": {"output", "tcp"},
     "closing": {"timer"},
     "exchanges": {
-        *{"asgi", "config", "errors", "forwarded", "health", "protocol", "protocol.websocket"},
-        *{"tasks", "timer", "trace", "websocket_exchange"},
+        *{"asgi", "config", "errors", "forwarded", "health", "passage", "protocol"},
+        *{"protocol.websocket", "tasks", "timer", "trace", "websocket_exchange"},
     },
     "forwarded": {"protocol", "trust"},
     "trust": {"errors", "protocol"},
     "health": set(),
     "websocket_exchange": {
-        *{"asgi", "config", "errors", "protocol", "protocol.engines", "protocol.websocket"},
+        *{"asgi", "config", "errors", "passage", "protocol", "protocol.engines"},
+        *{"protocol.websocket"},
     },
     "protocol.engines": {
         *{"config", "errors", "protocol.http1", "protocol.http2", "protocol.websocket"},

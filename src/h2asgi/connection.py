@@ -26,6 +26,7 @@ from .errors import ErrorCode
 from .exchanges import ApplicationState, Endpoints, Exchanges
 from .limits import UNREAD_BODIES, Budget
 from .output import HTTP1_WRITE_SIZE, Output
+from .passage import Passage
 from .protocol.engine import Engine
 from .protocol.engines import http1_engine, http2_engine
 from .protocol.events import ConnectionTerminated, Event
@@ -38,8 +39,9 @@ from .tls_extension import tls_extension
 
 logger = logging.getLogger("h2asgi")
 
-READ_BUFFER_SIZE: Final = 256 * 1024
-"""One buffer for all connections of a loop: what is read is handed on before the next read."""
+READ_BUFFER_SIZE: Final = (256 + 4) * 1024
+"""One buffer for all connections of a loop: what is read is handed on before the next read. Peers
+send powers of two and headers of frames, for the last octets of which there is room as well."""
 
 AGE_SPREAD: Final = 0.1
 """How much of their age connections differ by: those that began together, after a restart perhaps,
@@ -94,7 +96,7 @@ class Connection:
         self._output: Output  # there as soon as the transport is
         self._reading_paused = False
         self._peer_has_left = False  # looked for only while reading is paused
-        self._flush_scheduled = False
+        self.flush_scheduled = False
         self._timer = Timer(state.loop, self._on_timer)
         # The protocol's side.
         self._engine: Engine | None = None
@@ -104,6 +106,8 @@ class Connection:
         # The end.
         self._terminated: ConnectionTerminated | None = None
         self._closing: Closing | None = None
+        # Who is shown input before the engine is: a tunnel or the closing.
+        self._bypass: Callable[[memoryview], int] | None = None
         self._was_idle = False  # when the shutdown began
         self._was_delivered = False
 
@@ -157,9 +161,11 @@ class Connection:
     def buffer_updated(self, nbytes: int) -> None:
         """Feed the engine; its events start tasks and wake them, one flush answers."""
         data = self._state.read_buffer[:nbytes]
-        if self._closing is not None:
-            self._closing.drop(nbytes)
-            return
+        if self._bypass is not None:
+            taken = self._bypass(data)
+            if taken == nbytes:
+                return
+            data = data[taken:]  # mypyc calls twice what is called within a slice
         engine = self._engine
         if engine is None:
             self._first_bytes += data
@@ -196,6 +202,7 @@ class Connection:
         if exc is not None:
             logger.debug("%s: lost: %s", self, exc)
         self._transport = None
+        self._bypass = None
         self._timer.stop()
         if self._exchanges is not None:
             self._exchanges.disconnect_all()
@@ -309,6 +316,15 @@ class Connection:
         engine = http1_engine(config.http1)
         now, websocket, limits = self._loop.time(), config.websocket.enabled, config.limits
         self._start(engine(config.http1, config.timeouts, now, websocket=websocket, limits=limits))
+        assert self._exchanges is not None
+        self._exchanges.open_passage = self._open_passage
+
+    def _open_passage(self, receive: Callable[[memoryview], int]) -> Passage | None:
+        """Let a tunnel have the connection to itself; ``receive`` says how much it takes."""
+        if self._transport is None or self._closing:
+            return None
+        self._bypass = receive
+        return Passage(self, self._transport, self._output, self._loop)
 
     def _start_http2(self) -> None:
         config = self._state.config
@@ -337,12 +353,12 @@ class Connection:
     # The way out.
 
     def _schedule_flush(self) -> None:
-        if not self._flush_scheduled:
-            self._flush_scheduled = True
+        if not self.flush_scheduled:
+            self.flush_scheduled = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        self._flush_scheduled = False
+        self.flush_scheduled = False
         transport = self._transport
         if transport is None or self._closing:
             return
@@ -440,6 +456,7 @@ class Connection:
 
     def _begin_closing(self, transport: asyncio.Transport) -> Closing:
         self._closing = Closing(transport, self._timer, self._loop)
+        self._bypass = self._closing.drop
         return self._closing
 
     def _tell_server(self) -> None:

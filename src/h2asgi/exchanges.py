@@ -29,6 +29,7 @@ from .config import Config
 from .errors import ClientDisconnected, ErrorCode
 from .forwarded import Forwarding
 from .health import HEALTH_FIELDS, Health
+from .passage import Passage
 from .protocol.engine import SEND_HIGH_WATER, Engine
 from .protocol.events import (
     DataReceived,
@@ -126,6 +127,7 @@ class Exchanges(Sink):
         "_websockets",
         "_writers",
         "last_request",
+        "open_passage",
         "stopping",
     )
 
@@ -153,6 +155,8 @@ class Exchanges(Sink):
         self._forwarding = forwarding if believed else None
         self._limit = state.config.limits.concurrency
         self._schedule_flush = schedule_flush
+        # Of a connection that one tunnel may have to itself.
+        self.open_passage: Callable[[Callable[[memoryview], int]], Passage | None] | None = None
         self._client_closed = False
         self.stopping = False
         self.last_request = self._loop.time()

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from ..compiled import mypyc_attr
+from .waiting import wait_among
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Wakeup:
     """Tasks that wait for a change of the object that this is a base of."""
 
@@ -14,21 +20,11 @@ class Wakeup:
         # In the order they came, which is the order they are served in.
         self._waiters: dict[asyncio.Future[None], None] | None = None
 
-    async def wait(self) -> None:
-        """Sleep until something changes.
-
-        Each caller has a future of its own, since cancelling a task cancels the
-        future it waits for; and nothing is handed over through it, so a cancelled
-        caller takes nothing away with it.
-        """
-        waiter = asyncio.get_running_loop().create_future()
+    def wait(self) -> Coroutine[Any, Any, None]:
+        """Sleep until something changes."""
         if self._waiters is None:
             self._waiters = {}
-        self._waiters[waiter] = None
-        try:
-            await waiter
-        finally:
-            del self._waiters[waiter]
+        return wait_among(self._waiters)
 
     def wake(self) -> None:
         """Let everybody who sleeps look again."""

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from h2asgi import exchanges
-
-COMPILED = not exchanges.__file__.endswith(".py")
+from h2asgi.banner import COMPILED
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

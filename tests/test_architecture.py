@@ -74,7 +74,7 @@ ARROWS = {
     "protocol.websocket": {"config", "errors", "protocol"},
     "protocol": {"errors"},  # the seam: events, engine, headers
     "asgi": {"compiled", "errors"},
-    "banner": {"_version", "config", "protocol.engines"},
+    "banner": {"_version", "config", "protocol", "protocol.engines"},
     "process": {"errors", "logs"},
     "logs": {"config", "errors", "trace"},
     "options": {"config", "errors"},

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 
 from ._version import __version__
 from .config import Config
+from .protocol import engine as seam
 from .protocol.engines import http1_engine, http2_engine
 
 logger = logging.getLogger("h2asgi")
+
+COMPILED = not seam.__file__.endswith(".py")
 
 Address = tuple[str, int] | str
 
@@ -35,10 +38,11 @@ def lines(config: Config, addresses: Sequence[Address], loop: str) -> list[str]:
     engines += [http1_engine(config.http1).name] * config.http1.enabled
     protocols = ["HTTP/2"] * config.http2.enabled + ["HTTP/1.1"] * config.http1.enabled
     how = "over TLS" if config.tls.enabled else "in the clear"
+    compiled = "compiled; " if COMPILED else ""
     workers = f"; {config.workers} workers" if config.workers != 1 else ""
     first = (
         f"h2asgi {__version__} serves {' and '.join(protocols)} {how}"
-        f" (engines {', '.join(engines)}; loop {loop}{workers})"
+        f" ({compiled}engines {', '.join(engines)}; loop {loop}{workers})"
     )
     return [first, *urls(addresses, "https" if config.tls.enabled else "http")]
 

@@ -15,6 +15,7 @@ import pytest
 
 import h2asgi
 from h2asgi import server as server_module
+from h2asgi.banner import COMPILED
 from h2asgi.config import (
     BindConfig,
     Config,
@@ -269,7 +270,8 @@ def test_the_start_up_lines_say_what_and_where(caplog, dev_certificate):
         first, second, *_ = (r.getMessage() for r in caplog.records if r.name == "h2asgi")
         assert first == (
             f"h2asgi {h2asgi.__version__} serves HTTP/2 and HTTP/1.1 over TLS"
-            f" (engines h2, {http1_engine(HTTP1Config()).name}; loop asyncio)"
+            f" ({'compiled; ' * COMPILED}engines h2, {http1_engine(HTTP1Config()).name};"
+            " loop asyncio)"
         )
         assert second == f"https://localhost:{port}"
 

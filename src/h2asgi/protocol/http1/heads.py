@@ -125,7 +125,8 @@ class KnownHeads:
         # In origin-form and HTTP/1.1 all but method and target follows from the fields.
         if size > self._max_size or _plain_request_line(octets) is None:
             return
-        fields = octets[octets.find(b"\r\n") :]
+        end = octets.find(b"\r\n")
+        fields = octets[end:]
         self._size += len(fields)
         if len(self._by_fields) == MAX_KNOWN_SECTIONS or self._size > MAX_KNOWN_OCTETS:
             self._by_fields.clear()

@@ -260,11 +260,12 @@ class TLSTransport:
 
     def _fill(self, buffer: memoryview) -> int:
         """Decrypt into ``buffer``; notes if the input ends or breaks behind that."""
-        read, incoming, space, filled = self._ssl.read, self._incoming, len(buffer), 0
+        incoming, space, filled = self._incoming, len(buffer), 0
+        read: Any = self._ssl.read  # it gives a number here, which is not what typeshed says
         rest = buffer
         try:
             while filled < space:
-                size: int = read(space - filled, rest)  # type: ignore[assignment]
+                size: int = read(space - filled, rest)
                 if not size:
                     self._input_ended = True  # close_notify
                     break

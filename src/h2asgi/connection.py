@@ -116,7 +116,7 @@ class Connection(asyncio.BufferedProtocol):
             (peer[0], peer[1]) if isinstance(peer, tuple) else None,
             self._server,
             {} if ssl_object is None else {"tls": tls_extension(ssl_object)},
-            None if ssl_object is None else ssl_object.context.covers,
+            None if ssl_object is None else ssl_object.covers,
         )
         if age := timeouts.max_connection_age:
             spread = random.uniform(1 - AGE_SPREAD, 1 + AGE_SPREAD)  # noqa: S311

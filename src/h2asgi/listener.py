@@ -106,7 +106,8 @@ class Listener:
         self._share = 1  # connections to take at the end of one
         self._sockets = sockets
         self._factory = factory
-        self._ssl_context = ssl_context
+        self.ssl_context = ssl_context
+        """For connections to come."""
         self._handshake_timeout = handshake_timeout
         self._admission = Admission(limit, per_address, self._room_was_made)
         self._on_full = on_full
@@ -144,7 +145,7 @@ class Listener:
 
         A connection in the clear has none and is through in a turn or two.
         """
-        if self._ssl_context is not None:
+        if self.ssl_context is not None:
             # A task that is cancelled before its first step never gets to own its socket.
             await asyncio.sleep(0)
             for task in self._handshakes:
@@ -281,10 +282,10 @@ class Listener:
         connected = False
         try:
             protocol = self._protocol_of(sock, place)
-            if self._ssl_context is None:
+            if self.ssl_context is None:
                 await self._loop.connect_accepted_socket(lambda: protocol, sock)
             else:
-                await self._connect_tls(protocol, sock, self._ssl_context)
+                await self._connect_tls(protocol, sock, self.ssl_context)
             connected = True
         except OSError as error:
             # Plain HTTP on the TLS port, a time-out, a reset, no common version:

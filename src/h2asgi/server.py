@@ -14,13 +14,15 @@ from dataclasses import replace
 from email.utils import formatdate
 from operator import itemgetter
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from . import banner, logs, process
 from .admission import default_limit
+from .certificate_watch import LOOK_INTERVAL, CertificateWatch
 from .config import Config
 from .connection import Connection, ServerState
 from .endpoint import Endpoint, open_endpoint
+from .errors import ConfigurationError
 from .importer import ASGIApplication, import_application
 from .lifespan import Lifespan
 from .listener import Listener, ServerAddress
@@ -76,8 +78,13 @@ class Server:
         self._trace = trace
         self._application: ASGIApplication | None = None
         self._endpoint = endpoint or Endpoint()
-        self.alone = endpoint is None
-        """Whether it opens its endpoint itself, and so speaks of it."""
+        self._opens_endpoint = endpoint is None
+        self._looking: asyncio.TimerHandle | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether its endpoint is its own, so that it speaks of it and renews the certificate."""
+        return not self._endpoint.shared
 
     async def __aenter__(self) -> Self:
         try:
@@ -103,7 +110,7 @@ class Server:
         Entering does it otherwise. It blocks, and an application that is
         imported here may still run an event loop of its own.
         """
-        if self.alone:
+        if self._opens_endpoint:
             self._endpoint = open_endpoint(self._config)
         try:
             self._application = import_application(self._config)
@@ -150,11 +157,29 @@ class Server:
             self._redirect = RedirectListener(self._endpoint, self._state)
             self._redirect.start()
         if self.alone:
+            self._watch = CertificateWatch(self._endpoint.tls)
+            self._look_at_certificate()
             banner.announce(config, self.addresses, self._endpoint.notes, process.loop_name(loop))
 
     def _connection(self, server: ServerAddress, lost: Callable[[], None]) -> Connection:
         tls = self._endpoint.ssl_context is not None
         return Connection(self._state, tls=tls, server=server, lost=lost)
+
+    def renew_certificate(self) -> None:
+        """Read the certificate anew, for new connections; one that cannot work is refused."""
+        try:
+            self._endpoint.renew_certificate(self._config)
+        except ConfigurationError as error:
+            logger.error("%s: the certificate in use stays", error)
+            return
+        self._listener.ssl_context = self._endpoint.ssl_context
+        logger.info("the certificate was read anew")
+
+    def _look_at_certificate(self) -> None:
+        if self._watch.look():
+            self.renew_certificate()
+        loop = asyncio.get_running_loop()
+        self._looking = loop.call_later(LOOK_INTERVAL, self._look_at_certificate)
 
     def _make_room(self) -> None:
         """Have connections give way to new ones that have been idle, the longest ones first."""
@@ -169,6 +194,8 @@ class Server:
 
     async def _stop(self) -> None:
         """Let requests finish, then insist; every step has its bound."""
+        if self._looking is not None:
+            self._looking.cancel()
         try:
             self._listener.stop()
             await self._listener.cancel_handshakes()
@@ -272,33 +299,36 @@ async def serve(
         await (shutdown or asyncio.Event()).wait()
 
 
-_NOTHING = contextlib.nullcontext()
+class Host(Protocol):
+    """What a server in a process of its own is tied to."""
+
+    @property
+    def stop_signals(self) -> Sequence[signal.Signals]:
+        """The signals that let it finish."""
+
+    def trace(self, log: logs.AccessLog | None) -> Trace | None:
+        """Say who observes requests, given the access log."""
+
+    def serving(self, server: Server, log: logs.AccessLog | None) -> AbstractContextManager[object]:
+        """To be entered while it serves, within its loop."""
 
 
-def run_server(
-    config: Config,
-    endpoint: Endpoint | None = None,
-    serving: AbstractContextManager[object] = _NOTHING,
-    stop_signals: Sequence[signal.Signals] = process.STOP_SIGNALS,
-) -> None:
-    """Serve in a loop of this process until a signal; ``serving`` is entered meanwhile.
+def run_server(config: Config, endpoint: Endpoint, host: Host) -> None:
+    """Serve in a loop of this process until a signal.
 
     Raises ``ConfigurationError`` and ``ApplicationError``.
     """
     loop = process.new_event_loop(config.loop)
-    with contextlib.closing(loop), logs.access_log(config.log) as trace:
-        server = Server(config.app, config, trace=trace, endpoint=endpoint)
+    with contextlib.closing(loop), logs.access_log(config.log) as log:
+        server = Server(config.app, config, trace=host.trace(log), endpoint=endpoint)
         server.prepare()
-        process.run(loop, _serve_until_signalled(server, config, serving, stop_signals))
+        process.run(loop, _serve_until_signalled(server, config, host, log))
 
 
 async def _serve_until_signalled(
-    server: Server,
-    config: Config,
-    serving: AbstractContextManager[object],
-    stop_signals: Sequence[signal.Signals],
+    server: Server, config: Config, host: Host, log: logs.AccessLog | None
 ) -> None:
-    with process.StopSignals(stop_signals) as signals:
+    with process.StopSignals(host.stop_signals) as signals:
         stopped = asyncio.ensure_future(signals.received.wait())
         starting = asyncio.ensure_future(server.__aenter__())
         # An application may take for ever to start up; a signal ends that too.
@@ -310,7 +340,7 @@ async def _serve_until_signalled(
                 return
         await starting
         tuned = process.rare_collections() if config.gc_tuning else contextlib.nullcontext()
-        with serving, tuned:
+        with host.serving(server, log), tuned:
             await stopped
         if server.alone:
             logger.info("stopping")

@@ -18,8 +18,8 @@ import httpx
 import pytest
 from command import Command
 
+from h2asgi import crew
 from h2asgi.scoreboard import NOT_ACCEPTING, Scoreboard
-from h2asgi.supervisor import Supervisor
 
 HANG = 60.0
 
@@ -300,18 +300,13 @@ def test_a_row_of_the_scoreboard_belongs_to_one_worker() -> None:
 
 def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """By its heartbeat, over a process that has none."""
-    import h2asgi
-    from h2asgi import supervisor as module
-    from h2asgi.endpoint import Endpoint
-
-    supervisor = Supervisor(h2asgi.Config(), Endpoint(), 1)
+    workers = crew.Crew(1, None, stop_time=1.0)  # type: ignore[arg-type]
     with subprocess.Popen(["sleep", "1000"]) as process:
-        row = supervisor._scoreboard.take_row()
+        row = workers._scoreboard.take_row()
         assert row is not None
-        worker = module._Worker(process.pid, row, None, 0.0, up=True)
-        supervisor._slots[0].worker = worker
-        supervisor._look()
+        workers.slots[0].worker = crew.Worker(process.pid, row, None, 0.0, up=True)
+        workers.look()
         assert process.poll() is None
-        monkeypatch.setattr(module, "HANG_TIMEOUT", -1.0)
-        supervisor._look()
+        monkeypatch.setattr(crew, "HANG_TIMEOUT", -1.0)
+        workers.look()
         assert process.wait(HANG) == -signal.SIGKILL

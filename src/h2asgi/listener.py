@@ -140,6 +140,12 @@ class Listener:
         self._sockets = []
         self._colleagues = None
 
+    async def finish_handshakes(self, seconds: float) -> None:
+        """Let the handshakes under way come to their end for so long, then end them."""
+        if self._handshakes:
+            await asyncio.wait(self._handshakes, timeout=seconds)
+        await self.cancel_handshakes()
+
     async def cancel_handshakes(self) -> None:
         """End the handshakes under way; returns when there are none left.
 

@@ -37,6 +37,9 @@ RESET_TIMEOUT = 1.0
 CANCEL_TIMEOUT = 1.0
 """Seconds for cancelled application tasks, and then for aborted connections, to end."""
 
+HANDSHAKE_GRACE = 1.0
+"""Seconds for handshakes under way: whoever is in one is about to send a request."""
+
 IDLE_PATIENCE = 1.0
 """Seconds that a connection may be idle in any case: for its first request, or the next one of a
 page that is loading."""
@@ -198,7 +201,7 @@ class Server:
             self._looking.cancel()
         try:
             self._listener.stop()
-            await self._listener.cancel_handshakes()
+            await self._listener.finish_handshakes(HANDSHAKE_GRACE)
             if self._redirect is not None:
                 await self._redirect.stop()
             await self._finish_requests()
@@ -216,7 +219,10 @@ class Server:
     async def _finish_requests(self) -> None:
         state, limit = self._state, self._config.timeouts.graceful
         for connection in tuple(state.connections):
-            connection.begin_shutdown()
+            if delay := connection.first_request_due:
+                state.loop.call_later(delay, connection.begin_shutdown)
+            else:
+                connection.begin_shutdown()
         if await self._until(self._quiet, limit):
             return
         logger.warning(

@@ -10,93 +10,35 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from command import Command
+from workers import (
+    APPLICATION,
+    HANG,
+    Start,
+    ask,
+    gone,
+    needs_fork,
+    served,
+    serving,
+    starting,
+    wait_until,
+)
 
 from h2asgi import crew
 from h2asgi.scoreboard import NOT_ACCEPTING, Scoreboard
 
-HANG = 60.0
-
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-
-APPLICATION = """
-import asyncio, os
-
-
-def note(text):
-    print(text, flush=True)
-
-
-async def app(scope, receive, send):
-    if scope["type"] == "lifespan":
-        await receive()
-        note("startup")
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        note("shutdown")
-        await send({"type": "lifespan.shutdown.complete"})
-        return
-    if scope["path"] == "/hang":
-        note("hanging")
-        await asyncio.sleep(0.5)
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"%d" % os.getpid()})
-"""
-
-Start = Callable[..., Command]
+pytestmark = needs_fork
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    (tmp_path / "application.py").write_text(APPLICATION)
-    commands: list[Command] = []
-
-    def start(*arguments: str, app: str = "application:app") -> Command:
-        named = ("-m", "h2asgi", app, "--no-access-log")
-        where = () if "--bind" in arguments else ("--port", "0")
-        command = Command(tmp_path, *named, *where, *arguments)
-        commands.append(command)
-        return command
-
-    yield start
-    for command in commands:
-        command.stop()  # workers notice that their supervisor is gone
-
-
-def serving(command: Command, count: int) -> tuple[str, list[int]]:
-    """Wait until so many workers serve: the server's URL, and their processes."""
-    url = f"http://localhost:{command.port()}"
-    return url, [served(command) for _ in range(count)]
-
-
-def served(command: Command) -> int:
-    return int(command.wait_for_error_line(r"worker \d+ \(process (\d+)\) serves")[1])
-
-
-def ask(url: str) -> int:
-    """The process that answers on a new connection."""
-    return int(httpx.get(url, trust_env=False, timeout=HANG).text)
-
-
-def gone(pid: int) -> bool:
-    try:
-        # A zombie that nobody reaps has gone, too.
-        return " Z " in Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + HANG
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    with starting(tmp_path) as start:
+        yield start
 
 
 def test_each_worker_has_a_lifespan_and_the_end_is_clean(start: Start) -> None:

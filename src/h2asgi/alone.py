@@ -78,7 +78,7 @@ class _Alone:
     def serving(self, server: Server, log: AccessLog | None) -> Iterator[None]:
         """While entered, the server serves, within its loop."""
         reactions: dict[str, Callable[[], None]] = {
-            "SIGHUP": lambda: _reload(server),
+            "SIGHUP": lambda: self._reload(server),
             "SIGUSR1": lambda: None if log is None else log.reopen(),
             "SIGUSR2": self._begin_upgrade,
         }
@@ -98,6 +98,14 @@ class _Alone:
             self._endpoint.inherited.tell_predecessor()
         notify.tell(notify.READY)
 
+    def _reload(self, server: Server) -> None:
+        notify.reloading()
+        if self._endpoint.ssl_context is None:
+            logger.info("SIGHUP has nothing to read anew: there is no certificate")
+        else:
+            server.renew_certificate()
+        notify.tell(notify.READY)
+
     def _begin_upgrade(self) -> None:
         if self._upgrade is None:
             self._upgrade = upgrade.begin(self._endpoint)
@@ -114,12 +122,6 @@ class _Alone:
         else:
             # It is about to end; nobody has to wait for that.
             threading.Thread(target=os.waitpid, args=(done.pid, 0), daemon=True).start()
-
-
-def _reload(server: Server) -> None:
-    notify.reloading()
-    server.renew_certificate()
-    notify.tell(notify.READY)
 
 
 @contextlib.contextmanager

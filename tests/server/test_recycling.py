@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from command import Command
-from workers import APPLICATION, Start, ask, gone, needs_fork, served, serving, starting, wait_until
+from workers import (
+    APPLICATION,
+    Asking,
+    Start,
+    gone,
+    needs_fork,
+    served,
+    serving,
+    starting,
+    wait_until,
+)
 
 pytestmark = needs_fork
 
@@ -18,29 +27,6 @@ pytestmark = needs_fork
 def start(tmp_path: Path) -> Iterator[Start]:
     with starting(tmp_path) as start:
         yield start
-
-
-class Asking:
-    """Somebody who asks all the time; no answer may fail."""
-
-    def __init__(self, url: str) -> None:
-        self.answers: list[int] = []
-        self._url = url
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._ask)
-        self._thread.start()
-
-    def _ask(self) -> None:
-        while not self._over.is_set():
-            self.answers.append(ask(self._url))
-
-    def end(self) -> set[int]:
-        before = len(self.answers)
-        wait_until(lambda: len(self.answers) > before or not self._thread.is_alive())
-        assert self._thread.is_alive()
-        self._over.set()
-        self._thread.join()
-        return set(self.answers)
 
 
 @pytest.mark.parametrize("option", [("--max-requests", "20"), ("--max-worker-age", "1")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -89,3 +90,26 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+class Asking:
+    """Somebody who asks all the time; no answer may fail."""
+
+    def __init__(self, url: str) -> None:
+        self.answers: list[int] = []
+        self._url = url
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+        self._thread.start()
+
+    def _ask(self) -> None:
+        while not self._over.is_set():
+            self.answers.append(ask(self._url))
+
+    def end(self) -> set[int]:
+        before = len(self.answers)
+        wait_until(lambda: len(self.answers) > before or not self._thread.is_alive())
+        assert self._thread.is_alive()
+        self._over.set()
+        self._thread.join()
+        return set(self.answers)

@@ -1,0 +1,121 @@
+"""SIGUSR2: the program is replaced by itself, and nobody is refused meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from workers import (
+    APPLICATION,
+    HANG,
+    Asking,
+    Start,
+    ask,
+    gone,
+    needs_fork,
+    serving,
+    starting,
+    wait_until,
+)
+
+pytestmark = needs_fork
+WORKERS = pytest.mark.parametrize("workers", ["1", "2"])
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    with starting(tmp_path) as start:
+        yield start
+
+
+class Successor:
+    """A process that is not ours to wait for."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def stop(self) -> None:
+        os.kill(self.pid, signal.SIGTERM)
+        wait_until(lambda: gone(self.pid))
+
+
+def upgrade(command) -> Successor:
+    command.send(signal.SIGUSR2)
+    return Successor(int(command.wait_for_error_line(r"process (\d+) has taken over")[1]))
+
+
+@WORKERS
+def test_the_program_is_replaced_and_no_request_is_lost(
+    start: Start, tmp_path: Path, workers: str
+) -> None:
+    pid_file = tmp_path / "pid"
+    command = start("--workers", workers, "--pid", str(pid_file))
+    url, _ = serving(command, 0 if workers == "1" else 2)
+    asking = Asking(url)
+    (tmp_path / "application.py").write_text(APPLICATION.replace('b"%d" %', 'b"1%d" %'))
+    successor = upgrade(command)
+    assert command.process.wait(HANG) == 0
+    assert str(ask(url)).startswith("1")
+    answers = asking.end()
+    assert any(str(answer).startswith("1") for answer in answers)
+    assert pid_file.read_text() == f"{successor.pid}\n"
+    successor.stop()
+    assert not pid_file.exists()
+    _, _, errors = command.end()
+    assert " error " not in errors
+
+
+@WORKERS
+def test_a_new_program_that_fails_leaves_the_old_one_serving(
+    start: Start, tmp_path: Path, workers: str
+) -> None:
+    command = start("--workers", workers)
+    url, pids = serving(command, 0 if workers == "1" else 2)
+    before = ask(url)
+    (tmp_path / "application.py").write_text("raise RuntimeError('broken')")
+    for _ in range(2):
+        command.send(signal.SIGUSR2)
+        command.wait_for_error_line("did not come up: this one goes on")
+    assert ask(url) in (pids or [before])
+    (tmp_path / "application.py").write_text(APPLICATION)
+    successor = upgrade(command)
+    assert ask(url) != before
+    assert command.process.wait(HANG) == 0
+    successor.stop()
+
+
+@WORKERS
+def test_the_file_of_a_unix_socket_is_handed_over(
+    start: Start, tmp_path: Path, workers: str
+) -> None:
+    path = tmp_path / "socket"
+    command = start("--workers", workers, "--bind", f"unix:{path}")
+    command.wait_for_error_line("unix:" if workers == "1" else "serves$")
+    inode = path.stat().st_ino
+    with socket.socket(socket.AF_UNIX) as sock:  # so that it reacts to signals
+        sock.connect(str(path))
+        sock.sendall(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        assert sock.recv(1)
+    successor = upgrade(command)
+    assert command.process.wait(HANG) == 0
+    assert path.stat().st_ino == inode
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(path))
+    successor.stop()
+    assert not path.exists()
+
+
+def test_the_successor_can_be_replaced_too(start: Start) -> None:
+    command = start("--workers", "2")
+    url, _ = serving(command, 2)
+    first = upgrade(command)
+    assert command.process.wait(HANG) == 0
+    os.kill(first.pid, signal.SIGUSR2)
+    second = Successor(int(command.wait_for_error_line(r"process (\d+) has taken over")[1]))
+    wait_until(lambda: gone(first.pid))
+    ask(url)
+    second.stop()

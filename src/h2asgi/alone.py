@@ -69,6 +69,7 @@ class _Alone:
         self._endpoint = endpoint
         self._pid_file = pid_file
         self._upgrade: upgrade.Upgrade | None = None
+        self._handed_over = False
 
     def trace(self, log: AccessLog | None) -> Trace | None:
         """Requests go to the access log."""
@@ -87,7 +88,8 @@ class _Alone:
             try:
                 yield
             finally:
-                notify.tell(notify.STOPPING)
+                if not self._handed_over:  # or the service manager would stop the new program
+                    notify.tell(notify.STOPPING)
 
     def _announce(self) -> None:
         if self._endpoint.inherited.predecessor is not None:
@@ -117,7 +119,8 @@ class _Alone:
         done, self._upgrade = self._upgrade, None
         assert done is not None
         asyncio.get_running_loop().remove_reader(done.fd)
-        if done.finish():
+        self._handed_over = done.finish()
+        if self._handed_over:
             os.kill(os.getpid(), signal.SIGTERM)
         else:
             # It is about to end; nobody has to wait for that.

@@ -56,15 +56,23 @@ class Endpoint:
         return list({id(listening): listening for listening in every}.values())
 
     def of_worker(self, index: int, count: int, colleagues: Colleagues) -> Endpoint:
-        """Give a worker's part: everything, or with ``reuse_port`` sockets of its own.
+        """Give a worker's part, in its process: all, or with ``reuse_port`` sockets of its own.
 
         The files of Unix sockets are the supervisor's to remove.
         """
-        groups = (self.sockets, *self.further_sockets)
-        mine = [listening for group in groups[index::count] for listening in group]
+        mine = self.sockets
+        if self.further_sockets:
+            groups = (self.sockets, *self.further_sockets)
+            mine = [listening for group in groups[index::count] for listening in group]
+            kept = {listening.sock for listening in (*mine, *self.redirect_sockets)}
+            for listening in self.every_socket():
+                if listening.sock not in kept:
+                    listening.sock.close()  # or connections would wait there for nobody
+        unique = {id(listening): listening for listening in mine}.values()
         return replace(
             self,
-            sockets=[replace(listening, file=None) for listening in mine or self.sockets],
+            sockets=[replace(listening, file=None) for listening in unique],
+            redirect_sockets=[replace(found, file=None) for found in self.redirect_sockets],
             further_sockets=(),
             colleagues=None if self.further_sockets else colleagues,
             shared=True,

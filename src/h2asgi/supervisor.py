@@ -143,7 +143,7 @@ class Supervisor:
         if self._upgrade is not None and self._upgrade.fd in readable:
             done, self._upgrade = self._upgrade, None
             if done.finish():
-                self._begin_stop()
+                self._begin_stop(handed_over=True)
 
     def on_up(self, slot: Slot, worker: Worker) -> None:
         """See ``crew.Foreman``."""
@@ -321,10 +321,11 @@ class Supervisor:
             self._reload_again = False
             self._begin_reload()
 
-    def _begin_stop(self) -> None:
+    def _begin_stop(self, *, handed_over: bool = False) -> None:
         if not self._stopping:
             self._stopping = True
-            notify.tell(notify.STOPPING)
+            if not handed_over:  # or the service manager would stop the new program
+                notify.tell(notify.STOPPING)
             # Workers have these sockets too, for as long as they want to accept.
             self._endpoint.close()
         for worker in self._crew.workers:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from command import Command
 from workers import (
     APPLICATION,
     HANG,
@@ -35,22 +37,35 @@ def start(tmp_path: Path) -> Iterator[Start]:
 class Successor:
     """A process that is not ours to wait for."""
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    def __init__(self, command: Command) -> None:
+        self.pid = int(command.wait_for_error_line(r"process (\d+) has taken over")[1])
 
     def stop(self) -> None:
         os.kill(self.pid, signal.SIGTERM)
         wait_until(lambda: gone(self.pid))
 
 
-def upgrade(command) -> Successor:
-    command.send(signal.SIGUSR2)
-    return Successor(int(command.wait_for_error_line(r"process (\d+) has taken over")[1]))
+Upgrade = Callable[[Command], Successor]
+
+
+@pytest.fixture
+def upgrade() -> Iterator[Upgrade]:
+    successors: list[Successor] = []
+
+    def upgrade(command: Command) -> Successor:
+        os.kill(successors[-1].pid if successors else command.process.pid, signal.SIGUSR2)
+        successors.append(Successor(command))
+        return successors[-1]
+
+    yield upgrade
+    for successor in successors:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(successor.pid, signal.SIGKILL)
 
 
 @WORKERS
 def test_the_program_is_replaced_and_no_request_is_lost(
-    start: Start, tmp_path: Path, workers: str
+    start: Start, tmp_path: Path, upgrade: Upgrade, workers: str
 ) -> None:
     pid_file = tmp_path / "pid"
     command = start("--workers", workers, "--pid", str(pid_file))
@@ -71,7 +86,7 @@ def test_the_program_is_replaced_and_no_request_is_lost(
 
 @WORKERS
 def test_a_new_program_that_fails_leaves_the_old_one_serving(
-    start: Start, tmp_path: Path, workers: str
+    start: Start, tmp_path: Path, upgrade: Upgrade, workers: str
 ) -> None:
     command = start("--workers", workers)
     url, pids = serving(command, 0 if workers == "1" else 2)
@@ -90,7 +105,7 @@ def test_a_new_program_that_fails_leaves_the_old_one_serving(
 
 @WORKERS
 def test_the_file_of_a_unix_socket_is_handed_over(
-    start: Start, tmp_path: Path, workers: str
+    start: Start, tmp_path: Path, upgrade: Upgrade, workers: str
 ) -> None:
     path = tmp_path / "socket"
     command = start("--workers", workers, "--bind", f"unix:{path}")
@@ -109,13 +124,12 @@ def test_the_file_of_a_unix_socket_is_handed_over(
     assert not path.exists()
 
 
-def test_the_successor_can_be_replaced_too(start: Start) -> None:
+def test_the_successor_can_be_replaced_too(start: Start, upgrade: Upgrade) -> None:
     command = start("--workers", "2")
     url, _ = serving(command, 2)
     first = upgrade(command)
     assert command.process.wait(HANG) == 0
-    os.kill(first.pid, signal.SIGUSR2)
-    second = Successor(int(command.wait_for_error_line(r"process (\d+) has taken over")[1]))
+    second = upgrade(command)
     wait_until(lambda: gone(first.pid))
     ask(url)
     second.stop()

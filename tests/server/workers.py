@@ -34,6 +34,9 @@ async def app(scope, receive, send):
         note("shutdown")
         await send({"type": "lifespan.shutdown.complete"})
         return
+    if scope["path"] == "/for-ever":
+        note("for ever")
+        await asyncio.Event().wait()
     if scope["path"] == "/hang":
         note("hanging")
         await asyncio.sleep(0.5)

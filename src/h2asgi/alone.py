@@ -38,6 +38,7 @@ def serve_alone(config: Config) -> None:
         raise ConfigurationError(
             "--max-requests and --max-worker-age replace workers: give --workers 2 or more"
         )
+    terminal = process.Terminal()
     _ignore_signals()
     identity = Identity(config.processes)
     set_umask(config.processes)
@@ -47,7 +48,7 @@ def serve_alone(config: Config) -> None:
         if endpoint.inherited.predecessor is None:
             pid_file.write()
         identity.become()
-        run_server(config, endpoint, _Alone(endpoint, pid_file))
+        run_server(config, endpoint, _Alone(endpoint, pid_file, terminal))
     finally:
         endpoint.close()
         pid_file.remove()
@@ -65,8 +66,9 @@ class _Alone:
 
     stop_signals = process.STOP_SIGNALS
 
-    def __init__(self, endpoint: Endpoint, pid_file: PIDFile) -> None:
+    def __init__(self, endpoint: Endpoint, pid_file: PIDFile, terminal: process.Terminal) -> None:
         self._endpoint = endpoint
+        self._terminal = terminal
         self._pid_file = pid_file
         self._upgrade: upgrade.Upgrade | None = None
         self._handed_over = False
@@ -93,14 +95,15 @@ class _Alone:
 
     def _announce(self) -> None:
         if self._endpoint.inherited.predecessor is not None:
-            try:
-                self._pid_file.write()
-            except ConfigurationError as error:
-                logger.warning("%s", error)
+            self._pid_file.take_over()
             self._endpoint.inherited.tell_predecessor()
         notify.tell(notify.READY)
 
     def _reload(self, server: Server) -> None:
+        if self._terminal.is_gone():
+            logger.info("the terminal is gone")
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
         notify.reloading()
         if self._endpoint.ssl_context is None:
             logger.info("SIGHUP has nothing to read anew: there is no certificate")

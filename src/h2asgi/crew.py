@@ -41,6 +41,7 @@ class Worker:
     row: int
     line: socket.socket | None
     began: float
+    generation: int = 0
     up: bool = False
     stopping: bool = False
     kill_at: float | None = None
@@ -98,6 +99,8 @@ class Crew:
     ) -> None:
         self.slots = [Slot(number) for number in range(1, count + 1)]
         self.max_age = max_age
+        self.generation = 0
+        """What workers that are forked now belong to: it counts the changes of what they are."""
         self._foreman = foreman
         self._stop_time = stop_time
         self._scoreboard = Scoreboard((1 + SPARE_ROWS) * count)
@@ -111,7 +114,7 @@ class Crew:
         """Fork who is due; in a new process it gives its slot and its ties."""
         now = time.monotonic()
         for slot in self.slots:
-            if slot.spawn_at is None or now < slot.spawn_at:
+            if slot.next is not None or slot.spawn_at is None or now < slot.spawn_at:
                 continue
             row = self._scoreboard.take_row()
             if row is None:
@@ -137,7 +140,7 @@ class Crew:
                 ours.close()
                 return Ties(self._scoreboard, row, theirs)
         theirs.close()
-        worker = Worker(pid, row, ours, time.monotonic())
+        worker = Worker(pid, row, ours, time.monotonic(), self.generation)
         if self.max_age:
             worker.retire_at = worker.began + self.max_age * spread()
         if slot.worker is None:
@@ -208,9 +211,10 @@ class Crew:
             worker.kill_at = time.monotonic() + self._stop_time
             worker.kill(signal.SIGTERM)
 
-    def lines(self) -> list[socket.socket]:
-        """Give our ends of all lines."""
-        return [worker.line for worker in self.workers if worker.line is not None]
+    def lines(self, *, stopping: bool = True) -> list[socket.socket]:
+        """Give our ends of all lines, perhaps without those of workers that finish."""
+        workers = [worker for worker in self.workers if stopping or not worker.stopping]
+        return [worker.line for worker in workers if worker.line is not None]
 
 
 def how(code: int) -> str:

@@ -107,6 +107,13 @@ class PIDFile:
         except OSError as error:
             raise ConfigurationError(f"cannot write --pid {self._path}: {error.strerror}") from None
 
+    def take_over(self) -> None:
+        """Write it in the place of a process that this one follows."""
+        try:
+            self.write()
+        except ConfigurationError as error:
+            logger.warning("%s", error)
+
     def remove(self) -> None:
         """Remove it, if it still names this process."""
         if self._path is None:

@@ -58,9 +58,6 @@ class KeyPair:
 
 def read(tls: TLSConfig) -> list[KeyPair]:
     """Read every pair once, that of ``certfile`` first; raises ConfigurationError."""
-    assert tls.certfile is not None
-    named = parse_pairs(tls.named_certificates)
-    files = [(tls.certfile, tls.keyfile), *((pair.certfile, pair.keyfile) for pair in named)]
     password = _password(tls)
     return [
         KeyPair(
@@ -70,8 +67,16 @@ def read(tls: TLSConfig) -> list[KeyPair]:
             contents(keyfile or certfile, "key file"),
             password,
         )
-        for certfile, keyfile in dict.fromkeys(files)
+        for certfile, keyfile in files(tls)
     ]
+
+
+def files(tls: TLSConfig) -> list[tuple[str, str | None]]:
+    """Name the files of each pair once, in the order of ``read``."""
+    assert tls.certfile is not None
+    named = parse_pairs(tls.named_certificates)
+    every = [(tls.certfile, tls.keyfile), *((pair.certfile, pair.keyfile) for pair in named)]
+    return list(dict.fromkeys(every))
 
 
 def load(context: ServerContext, pair: KeyPair, *, check_authority: bool) -> None:

@@ -207,6 +207,29 @@ def _nothing() -> None:
     """Stand in for the handler that ``signal.signal`` installs."""
 
 
+class Terminal:
+    """The terminal that the process belongs to: SIGHUP says that it is gone, or to reload.
+
+    Who has had SIGHUP ignored (nohup) wants to outlive it. To be made before there is a handler.
+    """
+
+    def __init__(self) -> None:
+        outlived = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        self._had_one = not outlived and _has_terminal()
+
+    def is_gone(self) -> bool:
+        """Whether there was one and is none any more."""
+        return self._had_one and not _has_terminal()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR))
+    except OSError:
+        return False
+    return True
+
+
 def hanging_threads() -> list[str]:
     """Wait a while for the threads that would keep the process from ending; name those left."""
     deadline = time.monotonic() + THREAD_TIMEOUT

@@ -29,6 +29,7 @@ class Rotation:
     def done(self, slot: Slot) -> None:
         """Its new worker serves, or there is none: the next one's turn."""
         if slot in self._line:
+            slot.spawn_at = None
             first = slot is self._line[0]
             self._line.remove(slot)
             if first:

@@ -108,6 +108,7 @@ class Supervisor:
         self._upgrade: upgrade.Upgrade | None = None
         self._pid_file = PIDFile(config.processes.pid_file)
         self._watchdog = notify.watchdog_interval()
+        self._terminal = process.Terminal()
         self._look_at = 0.0
         self._stopping = False
         self._has_served = False
@@ -156,14 +157,17 @@ class Supervisor:
                 self._crew.tell_to_stop(slot.worker)
                 slot.former.append(slot.worker)
             slot.worker, slot.next = worker, None
-        self._rotation.done(slot)
+        if worker.generation == self._crew.generation:
+            self._rotation.done(slot)
+        elif slot in self._rotation and slot.next is None:
+            slot.spawn_at = 0.0  # it was forked before what it was to be forked for
         if self._before is not None and not self._rotation:
             logger.info("the workers have been replaced")
             self._end_reload()
         if not self._is_up and all(each.worker and each.worker.up for each in self._crew.slots):
             self._is_up = True
             if self._endpoint.inherited.predecessor is not None:
-                self._pid_file.write()
+                self._pid_file.take_over()
             self._endpoint.inherited.tell_predecessor()
             notify.tell(notify.READY)
 
@@ -172,7 +176,8 @@ class Supervisor:
         if worker in slot.former:
             slot.former.remove(worker)
             return
-        if worker is slot.next:
+        is_next = worker is slot.next
+        if is_next:
             slot.next = None
         else:
             slot.worker, slot.next = slot.next, None
@@ -182,8 +187,11 @@ class Supervisor:
             # As a server alone does: what is wrong has been said, by the worker.
             self.exit_code = code if code > 0 else 1
             self._begin_stop()
-        elif slot.worker is not None:
+        elif is_next and slot.worker is not None:
             self._go_on_with(slot.worker, slot, code)
+        elif slot.worker is not None:
+            number, pid = slot.number, worker.pid
+            logger.error("worker %d (process %d) %s: its successor comes", number, pid, how(code))
         else:
             self._replace(slot, worker, code)
 
@@ -193,7 +201,11 @@ class Supervisor:
             old.retire_at = max(old.retire_at, time.monotonic() + slot.longer_delay())
         if self._before is None:
             self._rotation.done(slot)
-            return
+        else:
+            self._give_up_reload()
+
+    def _give_up_reload(self) -> None:
+        assert self._before is not None
         self._rotation.clear()
         self.config, self._endpoint.ssl_context = self._before
         self._end_reload()
@@ -209,6 +221,8 @@ class Supervisor:
         logger.error(
             "worker %d (process %d) %s: replacing it %s", slot.number, worker.pid, how(code), when
         )
+        if self._before is not None and not worker.up and slot in self._rotation:
+            self._give_up_reload()
 
     def _on_signal(self, number: int) -> None:
         stops = number in process.STOP_SIGNALS
@@ -222,6 +236,9 @@ class Supervisor:
             self._begin_stop()
         elif self._stopping:
             pass
+        elif number == signal.SIGHUP and self._terminal.is_gone():
+            logger.info("the terminal is gone: stopping")
+            self._begin_stop()
         elif number == signal.SIGHUP:
             self._begin_reload()
         elif number == signal.SIGUSR1:
@@ -264,7 +281,7 @@ class Supervisor:
     def _hand_on(self, pairs: list[KeyPair]) -> None:
         if pairs:
             data = key_pairs.to_bytes(pairs)
-            line.say_to_all(self._crew.lines(), line.CERTIFICATES, data)
+            line.say_to_all(self._crew.lines(stopping=False), line.CERTIFICATES, data)
 
     def _begin_reload(self) -> None:
         if self._before is not None:
@@ -311,6 +328,7 @@ class Supervisor:
     def _replace_all(self, before: _Before) -> None:
         logger.info("replacing the workers")
         self._before = before
+        self._crew.generation += 1
         self._rotation.add(self._crew.slots)
 
     def _end_reload(self) -> None:

@@ -110,12 +110,16 @@ class _Supervised:
 
     def _load(self, data: bytes) -> None:
         """Load certificates that the supervisor has found good, into the context in use."""
-        context = self._endpoint.ssl_context
+        context, tls = self._endpoint.ssl_context, self._endpoint.tls
         assert context is not None
-        check = self._config.tls.check_authority
+        assert tls is not None
+        pairs = key_pairs.from_bytes(data)
+        if [(pair.certfile, pair.keyfile) for pair in pairs] != key_pairs.files(tls):
+            logger.error("the new certificates are not those of this worker's options")
+            return
         try:
-            key_pairs.replace_all(context, key_pairs.from_bytes(data), check_authority=check)
-        except (ConfigurationError, ValueError) as error:
+            key_pairs.replace_all(context, pairs, check_authority=tls.check_authority)
+        except ConfigurationError as error:
             logger.error("the new certificate cannot be loaded: %s", error)
 
     async def _beat(self) -> None:

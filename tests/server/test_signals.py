@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from command import Command
 from workers import APPLICATION, HANG, Start, ask, gone, needs_fork, serving, starting, wait_until
 
 pytestmark = needs_fork
@@ -254,3 +255,37 @@ def test_tls_over_a_unix_socket(
     command.send(signal.SIGTERM)
     assert command.end()[0] == 0
     assert not path.exists()
+
+
+SESSION = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(int(sys.argv[1]), termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
+
+@WORKERS
+@pytest.mark.parametrize("ignored", [False, True])
+def test_it_ends_with_its_terminal_unless_that_is_not_wanted(
+    tmp_path: Path, workers: str, ignored: bool
+) -> None:
+    (tmp_path / "application.py").write_text(APPLICATION)
+    ours, theirs = os.openpty()
+    server = ("-m", "h2asgi", "application:app", "--port", "0", "--workers", workers)
+    script = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" * ignored + SESSION
+    command = Command(tmp_path, "-c", script, str(theirs), *server, pass_fds=[theirs])
+    try:
+        url, _ = serving(command, 0 if workers == "1" else 2)
+        ask(url)
+        os.close(theirs)
+        os.close(ours)
+        if ignored:
+            command.wait_for_error_line("replacing the workers|nothing to read anew")
+            assert ask(url)
+        else:
+            code, _, errors = command.end()
+            assert code == 0
+            assert "the terminal is gone" in errors
+    finally:
+        command.stop()

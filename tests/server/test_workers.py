@@ -252,3 +252,61 @@ def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(crew, "HANG_TIMEOUT", -1.0)
         workers.look()
         assert process.wait(HANG) == -signal.SIGKILL
+
+
+def test_an_old_worker_may_end_while_its_successor_comes_up(start: Start, tmp_path: Path) -> None:
+    command = start("--workers", "2")
+    url, workers = serving(command, 2)
+    (tmp_path / "application.py").write_text(
+        "import os, time\nopen('importing', 'w').close()\n"
+        "while not os.path.exists('go'): time.sleep(0.01)\n" + APPLICATION
+    )
+    command.send(signal.SIGHUP)
+    wait_until((tmp_path / "importing").exists)
+    os.kill(workers[0], signal.SIGKILL)
+    command.wait_for_error_line("was killed by SIGKILL: its successor comes")
+    assert ask(url) == workers[1]
+    (tmp_path / "go").touch()
+    renewed = [served(command), served(command)]
+    command.wait_for_error_line("the workers have been replaced")
+    assert ask(url) in renewed
+
+
+def test_a_worker_that_was_coming_up_before_a_reload_is_replaced_once_more(
+    start: Start, tmp_path: Path
+) -> None:
+    command = start("--workers", "2", "--max-requests", "5")
+    url, workers = serving(command, 2)
+    (tmp_path / "application.py").write_text(
+        "import os, time\nopen('importing', 'w').close()\n"
+        "while not os.path.exists('go'): time.sleep(0.01)\n" + APPLICATION
+    )
+    while not (tmp_path / "importing").exists():
+        assert ask(url) in workers
+    code = APPLICATION.replace('b"%d" %', 'b"1%d" %')
+    (tmp_path / "application.py").write_text(code)
+    command.send(signal.SIGHUP)
+    command.wait_for_error_line("replacing the workers")
+    (tmp_path / "go").touch()
+    command.wait_for_error_line("the workers have been replaced")
+    for _ in range(4):
+        assert str(ask(url)).startswith("1")
+
+
+def test_a_reload_ends_when_nobody_is_left_to_go_on(start: Start, tmp_path: Path) -> None:
+    command = start("--workers", "2")
+    _, workers = serving(command, 2)
+    (tmp_path / "application.py").write_text(
+        "import os, time\nopen('importing', 'w').close()\n"
+        "while not os.path.exists('go'): time.sleep(0.01)\nraise RuntimeError('broken')"
+    )
+    command.send(signal.SIGHUP)
+    wait_until((tmp_path / "importing").exists)
+    os.kill(workers[0], signal.SIGKILL)
+    command.wait_for_error_line("its successor comes")
+    (tmp_path / "go").touch()
+    command.wait_for_error_line(r"ended with exit code 3: replacing it in")
+    (tmp_path / "application.py").write_text(APPLICATION)
+    assert served(command) not in workers
+    command.send(signal.SIGHUP)
+    command.wait_for_error_line("the workers have been replaced")

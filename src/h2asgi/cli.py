@@ -76,7 +76,7 @@ def _run(parsed: dict[str, Any]) -> int:
         return 0
     from .entry import run_config
 
-    return run_config(config)
+    return run_config(config, lambda: _resolve_config(parsed, os.environ))
 
 
 def _resolve_config(parsed: Mapping[str, Any], variables: Mapping[str, str]) -> Config:

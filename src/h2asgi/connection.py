@@ -53,6 +53,9 @@ GIVE_WAY_TIME = 1.0
 """Seconds for the peer of an idle connection to close its side too, and for a last request that is
 on its way; then somebody else has the place."""
 
+FIRST_REQUEST_TIME = 1.0
+"""Seconds that a connection has for its first request in any case: a round trip or two."""
+
 
 Octets = memoryview  # mypyc does not find the name by itself where a dataclass is
 
@@ -123,7 +126,7 @@ class Connection(asyncio.BufferedProtocol):
             (peer[0], peer[1]) if isinstance(peer, tuple) else None,
             self._server,
             {} if ssl_object is None else {"tls": tls_extension(ssl_object)},
-            None if ssl_object is None else ssl_object.context.covers,
+            None if ssl_object is None else ssl_object.covers,
         )
         if self._proxied is not None:
             self._endpoints = behind_proxy(self._endpoints, self._proxied)
@@ -232,6 +235,18 @@ class Connection(asyncio.BufferedProtocol):
             self._exchanges.begin_shutdown()
         self._take_events()
         self._schedule_flush()
+
+    @property
+    def first_request_due(self) -> float:
+        """Seconds for which a new connection is left open when the server stops.
+
+        Its first request may be on the way, and who sends it to find the connection
+        closed may not ask again. On HTTP/2 the first GOAWAY takes care of that.
+        """
+        engine = self._engine
+        if engine is not None and (engine.http_version == "2" or not engine.idle):
+            return 0.0
+        return max(0.0, self._made + FIRST_REQUEST_TIME - self._loop.time())
 
     @property
     def idle_since(self) -> float | None:

@@ -63,6 +63,7 @@ class FakeConnection(asyncio.BufferedProtocol):
         self.server = server
         self.lost = lost
         self.finished = False
+        self.first_request_due = 0.0
         self.buffer = bytearray(1024)
 
     def connection_made(self, transport: Any) -> None:

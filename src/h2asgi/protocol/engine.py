@@ -98,6 +98,9 @@ class Engine(Protocol):
         HTTP/1.1; ends in ``ConnectionTerminated``.
         """
 
+    def announce_shutdown(self) -> None:
+        """Make the next response the last one, where only a response can say so: on HTTP/1.1."""
+
     def terminate(self, error_code: int, reason: str) -> None:
         """End the connection now; ends in ``ConnectionTerminated``."""
 

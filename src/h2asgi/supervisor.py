@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from . import banner, key_pairs, line, notify, process, upgrade
+from . import banner, key_pairs, line, logs, notify, process, upgrade
 from .certificate_watch import LOOK_INTERVAL, CertificateWatch
 from .config import Config
 from .crew import FIRST_DELAY, Crew, Slot, Worker, how
@@ -94,12 +94,10 @@ class Supervisor:
         reread: Callable[[], Config] | None = None,
     ) -> None:
         self.exit_code = 0
-        self.config = config
         self._reread = reread
         self._endpoint = endpoint
-        timeouts = config.timeouts
-        stop_time = timeouts.graceful + timeouts.lifespan_shutdown + STOP_MARGIN
-        self._crew = Crew(count, self, stop_time=stop_time, max_age=config.processes.max_worker_age)
+        self._crew = Crew(count, self)
+        self._use(config)
         self._crew.slots[0].spawn_at = 0.0  # the others follow: what fails is to be said once
         self._rotation = Rotation()
         self._before: _Before | None = None  # while all workers are being replaced
@@ -207,7 +205,8 @@ class Supervisor:
     def _give_up_reload(self) -> None:
         assert self._before is not None
         self._rotation.clear()
-        self.config, self._endpoint.ssl_context = self._before
+        config, self._endpoint.ssl_context = self._before
+        self._use(config)
         self._end_reload()
 
     def _replace(self, slot: Slot, worker: Worker, code: int) -> None:
@@ -244,7 +243,9 @@ class Supervisor:
         elif number == signal.SIGUSR1:
             for end in self._crew.lines():
                 line.say(end, line.REOPEN)
-        elif number == signal.SIGUSR2 and self._upgrade is None:
+        elif number == signal.SIGUSR2 and self._upgrade is not None:
+            logger.info("an upgrade is under way already")
+        elif number == signal.SIGUSR2:
             self._upgrade = upgrade.begin(self._endpoint)
 
     def _look(self) -> None:
@@ -296,10 +297,17 @@ class Supervisor:
             logger.error("%s: the workers go on as they are", error)
             notify.tell(notify.READY)
             return
-        self.config = config
-        self._crew.max_age = config.processes.max_worker_age
+        self._use(config)
         self._hand_on(pairs)
         self._replace_all(before)
+
+    def _use(self, config: Config) -> None:
+        """Have workers to come serve with ``config``."""
+        self.config = config
+        logs.configure(config.log)
+        timeouts = config.timeouts
+        self._crew.stop_time = timeouts.graceful + timeouts.lifespan_shutdown + STOP_MARGIN
+        self._crew.max_age = config.processes.max_worker_age
 
     def _read_options(self) -> Config:
         """Read the options anew; what was opened with the old ones stays as it is."""

@@ -242,7 +242,7 @@ def test_a_row_of_the_scoreboard_belongs_to_one_worker() -> None:
 
 def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """By its heartbeat, over a process that has none."""
-    workers = crew.Crew(1, None, stop_time=1.0)  # type: ignore[arg-type]
+    workers = crew.Crew(1, None)  # type: ignore[arg-type]
     with subprocess.Popen(["sleep", "1000"]) as process:
         row = workers._scoreboard.take_row()
         assert row is not None

@@ -236,7 +236,7 @@ class Connection(asyncio.BufferedProtocol):
         """
         engine, last_used = self._engine, self._made
         if engine is not None and self._exchanges is not None:
-            if engine.http_version == "2" or self._exchanges:
+            if engine.http_version == "2":
                 return 0.0
             engine.announce_shutdown()
             last_used = self._exchanges.last_request

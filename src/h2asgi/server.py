@@ -83,6 +83,7 @@ class Server:
         self._endpoint = endpoint or Endpoint()
         self._opens_endpoint = endpoint is None
         self._looking: asyncio.TimerHandle | None = None
+        self._watch = CertificateWatch(None)
 
     @property
     def alone(self) -> bool:
@@ -170,6 +171,7 @@ class Server:
 
     def renew_certificate(self) -> None:
         """Read the certificate anew, for new connections; one that cannot work is refused."""
+        self._watch.note()
         try:
             self._endpoint.renew_certificate(self._config)
         except ConfigurationError as error:

@@ -47,9 +47,11 @@ STEADY = 10.0
 _Before = tuple[Config, ServerContext | None]
 """What new workers were made with before; they are again if those that replace them fail."""
 
+_NAMES = ("SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCHLD")
+
 NUMBERS = (
     *process.STOP_SIGNALS,
-    *(signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD),
+    *(getattr(signal, name) for name in _NAMES if hasattr(signal, name)),
 )
 
 
@@ -290,6 +292,7 @@ class Supervisor:
             return
         before = (self.config, self._endpoint.ssl_context)
         notify.reloading()
+        self._watch.note()
         try:
             config = self._read_options()
             pairs = self._endpoint.renew_certificate(config)
@@ -341,7 +344,8 @@ class Supervisor:
 
     def _end_reload(self) -> None:
         self._before = None
-        self._watch = CertificateWatch(self._endpoint.tls)
+        if self._watch.tls != self._endpoint.tls:
+            self._watch = CertificateWatch(self._endpoint.tls)
         notify.tell(notify.READY)
         if self._reload_again:
             self._reload_again = False

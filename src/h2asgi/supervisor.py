@@ -38,8 +38,9 @@ from .worker import Ties, serve
 
 logger = logging.getLogger("h2asgi")
 
-STOP_MARGIN = 5.0
-"""Seconds beyond its own time-outs that a worker has to stop: it resets, cancels, joins threads."""
+STOP_MARGIN = 6.0
+"""Seconds beyond its own time-outs that a worker has to stop: it ends handshakes, resets, cancels,
+joins threads."""
 
 STEADY = 10.0
 """Seconds after which a worker that ends did not fail to run: it is replaced at once."""

@@ -21,19 +21,19 @@ ARROWS = {
     "h2asgi": {"_version", "config", "entry", "options", "server"},  # the public face
     "__main__": {"cli"},
     "cli": {
-        *{"_version", "config", "devcerts", "entry", "errors", "importer", "options", "sockets"},
-        *{"protocol.engines", "tls", "trust"},
+        *{"_version", "config", "devcerts", "entry", "errors", "importer", "inheritance"},
+        *{"options", "protocol.engines", "sockets", "tls", "trust"},
     },
     "entry": {
         *{"alone", "config", "errors", "importer", "logs", "options", "process", "supervisor"},
     },
     "supervisor": {
         *{"banner", "certificate_watch", "config", "crew", "endpoint", "errors", "identity"},
-        *{"inheritance", "key_pairs", "line", "noted_signals", "notify", "process", "rotation"},
-        *{"tls_context", "upgrade", "worker"},
+        *{"inheritance", "key_pairs", "line", "logs", "noted_signals", "notify", "process"},
+        *{"rotation", "tls_context", "upgrade", "worker"},
     },
     "rotation": {"crew"},
-    "crew": {"line", "noted_signals", "scoreboard", "worker"},
+    "crew": {"line", "noted_signals", "process", "scoreboard", "worker"},
     "noted_signals": set(),
     "worker": {
         *{"config", "endpoint", "errors", "health", "key_pairs", "line", "logs", "scoreboard"},

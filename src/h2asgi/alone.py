@@ -39,7 +39,11 @@ def serve_alone(config: Config) -> None:
             "--max-requests and --max-worker-age replace workers: give --workers 2 or more"
         )
     terminal = process.Terminal()
-    _ignore_signals()
+    with _signals_ignored():
+        _serve(config, terminal)
+
+
+def _serve(config: Config, terminal: process.Terminal) -> None:
     identity = Identity(config.processes)
     set_umask(config.processes)
     endpoint = open_endpoint(config, take())
@@ -54,11 +58,18 @@ def serve_alone(config: Config) -> None:
         pid_file.remove()
 
 
-def _ignore_signals() -> None:
-    """Nobody who sends one too early, or late, is to end the process by it."""
-    if threading.current_thread() is threading.main_thread():
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+@contextlib.contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """While entered, nobody who sends one too early, or too late, ends the process by it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, process.nothing) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 class _Alone:
@@ -113,11 +124,12 @@ class _Alone:
         notify.tell(notify.READY)
 
     def _begin_upgrade(self) -> None:
-        if self._upgrade is None:
-            self._upgrade = upgrade.begin(self._endpoint)
-            if self._upgrade is not None:
-                loop = asyncio.get_running_loop()
-                loop.add_reader(self._upgrade.fd, self._end_upgrade)
+        if self._upgrade is not None:
+            logger.info("an upgrade is under way already")
+            return
+        self._upgrade = upgrade.begin(self._endpoint)
+        if self._upgrade is not None:
+            asyncio.get_running_loop().add_reader(self._upgrade.fd, self._end_upgrade)
 
     def _end_upgrade(self) -> None:
         done, self._upgrade = self._upgrade, None
@@ -145,7 +157,7 @@ def _signals(reactions: dict[str, Callable[[], None]]) -> Iterator[None]:
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
-        _ignore_signals()
+            signal.signal(number, process.nothing)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ class CertificateWatch:
     """Over the files that ``tls`` names, none if it is None; ``look`` is to be called regularly."""
 
     def __init__(self, tls: TLSConfig | None) -> None:
-        self._tls = tls
+        self.tls = tls
         self._paths = _paths(tls) if tls is not None and tls.watch else []
         self._known = self._seen = self._files()
         self._warn_at = time.monotonic() + WARNING_INTERVAL
@@ -34,15 +34,19 @@ class CertificateWatch:
     def look(self) -> bool:
         """Whether other files are there than the last time that it was so; warns daily."""
         now = time.monotonic()
-        if self._tls is not None and now >= self._warn_at:
+        if self.tls is not None and now >= self._warn_at:
             self._warn_at = now + WARNING_INTERVAL
-            _warn(self._tls)
+            _warn(self.tls)
         files = self._files()
         at_rest, self._seen = files == self._seen, files
         if files == self._known or not at_rest:
             return False
         self._known = files
         return True
+
+    def note(self) -> None:
+        """Take what is there now as known: it is about to be read."""
+        self._known = self._seen = self._files()
 
     def _files(self) -> list[_File]:
         return [_file(path) for path in self._paths]

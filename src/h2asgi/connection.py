@@ -55,8 +55,8 @@ GIVE_WAY_TIME: Final = 1.0
 """Seconds for the peer of an idle connection to close its side too, and for a last request that is
 on its way; then somebody else has the place."""
 
-FIRST_REQUEST_TIME = 1.0
-"""Seconds that a connection has for its first request in any case: a round trip or two."""
+NEXT_REQUEST_TIME = 1.0
+"""Seconds from a connection's begin or last request in which another one is to be expected."""
 
 
 Octets = memoryview  # mypyc does not find the name by itself where a dataclass is
@@ -244,17 +244,20 @@ class Connection:
         self._take_events()
         self._schedule_flush()
 
-    @property
-    def first_request_due(self) -> float:
-        """Seconds for which a new connection is left open when the server stops.
+    def announce_shutdown(self) -> float:
+        """Give the seconds to wait with ``begin_shutdown``, since a request may be on its way.
 
-        Its first request may be on the way, and who sends it to find the connection
-        closed may not ask again. On HTTP/2 the first GOAWAY takes care of that.
+        It is likely on a connection that is new or was just used, and who finds it closed
+        then may not ask again. The answer to it says ``connection: close``. On HTTP/2 the first
+        GOAWAY takes care of that.
         """
-        engine = self._engine
-        if engine is not None and (engine.http_version == "2" or not engine.idle):
-            return 0.0
-        return max(0.0, self._made + FIRST_REQUEST_TIME - self._loop.time())
+        engine, last_used = self._engine, self._made
+        if engine is not None and self._exchanges is not None:
+            if engine.http_version == "2":
+                return 0.0
+            engine.announce_shutdown()
+            last_used = self._exchanges.last_request
+        return max(0.0, last_used + NEXT_REQUEST_TIME - self._loop.time())
 
     @property
     def idle_since(self) -> float | None:

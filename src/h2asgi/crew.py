@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from . import line
+from . import line, process
 from .noted_signals import NotedSignals
 from .scoreboard import Scoreboard
 from .worker import Ties, spread
@@ -94,15 +94,15 @@ class Foreman(Protocol):
 class Crew:
     """``count`` slots with their workers."""
 
-    def __init__(
-        self, count: int, foreman: Foreman, *, stop_time: float, max_age: float = 0.0
-    ) -> None:
+    def __init__(self, count: int, foreman: Foreman) -> None:
         self.slots = [Slot(number) for number in range(1, count + 1)]
-        self.max_age = max_age
+        self.stop_time = 0.0
+        """Seconds that a worker has to finish, before it is killed."""
+        self.max_age = 0.0
+        """Seconds after which a worker is to be replaced, 0 for never."""
         self.generation = 0
         """What workers that are forked now belong to: it counts the changes of what they are."""
         self._foreman = foreman
-        self._stop_time = stop_time
         self._scoreboard = Scoreboard((1 + SPARE_ROWS) * count)
 
     @property
@@ -133,8 +133,9 @@ class Crew:
             if not pid:
                 signals.restore()
                 # A terminal sends Ctrl-C to all processes; to a worker it comes as SIGTERM.
-                for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-                    signal.signal(number, signal.SIG_IGN)
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+                    signal.signal(number, process.nothing)
                 for worker in self.workers:
                     worker.hang_up()
                 ours.close()
@@ -212,7 +213,7 @@ class Crew:
         """Let it finish, within bounds."""
         if not worker.stopping:
             worker.stopping = True
-            worker.kill_at = time.monotonic() + self._stop_time
+            worker.kill_at = time.monotonic() + self.stop_time
             worker.kill(signal.SIGTERM)
 
     def lines(self, *, stopping: bool = True) -> list[socket.socket]:

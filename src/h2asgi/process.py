@@ -179,7 +179,7 @@ class StopSignals:
             # The loop's own way wakes it up without a race, but calls nothing while
             # the application blocks it; a plain handler is called all the same.
             with contextlib.suppress(NotImplementedError):
-                self._loop.add_signal_handler(number, _nothing)
+                self._loop.add_signal_handler(number, nothing)
             signal.signal(number, self._receive)
         if hasattr(signal, "SIGQUIT"):
             self._previous[signal.SIGQUIT] = signal.signal(signal.SIGQUIT, _leave_now)
@@ -203,8 +203,8 @@ def _leave_now(number: int, _frame: FrameType | None) -> None:
     os._exit(128 + number)
 
 
-def _nothing() -> None:
-    """Stand in for the handler that ``signal.signal`` installs."""
+def nothing(*_: object) -> None:
+    """Stand in for a handler. Started programs do not inherit it, as they would SIG_IGN."""
 
 
 class Terminal:

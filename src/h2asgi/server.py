@@ -91,6 +91,7 @@ class Server:
         self._endpoint = endpoint or Endpoint()
         self._opens_endpoint = endpoint is None
         self._looking: asyncio.TimerHandle | None = None
+        self._watch = CertificateWatch(None)
         self.handed_over = False
         """Whether another program serves on with its sockets, so that nobody need take note."""
 
@@ -213,6 +214,7 @@ class Server:
 
     def renew_certificate(self) -> None:
         """Read the certificate anew, for new connections; one that cannot work is refused."""
+        self._watch.note()
         try:
             self._endpoint.renew_certificate(self._config)
         except ConfigurationError as error:
@@ -283,7 +285,7 @@ class Server:
     async def _finish_requests(self) -> None:
         state, limit = self._state, self._config.timeouts.graceful
         for connection in tuple(state.connections):
-            if delay := connection.first_request_due:
+            if delay := connection.announce_shutdown():
                 state.loop.call_later(delay, connection.begin_shutdown)
             else:
                 connection.begin_shutdown()

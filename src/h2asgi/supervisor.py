@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from . import banner, key_pairs, line, notify, process, upgrade
+from . import banner, key_pairs, line, logs, notify, process, upgrade
 from .certificate_watch import LOOK_INTERVAL, CertificateWatch
 from .config import Config
 from .crew import FIRST_DELAY, Crew, Slot, Worker, how
@@ -39,8 +39,9 @@ from .worker import Ties, serve
 
 logger = logging.getLogger("h2asgi")
 
-STOP_MARGIN = 5.0
-"""Seconds beyond its own time-outs that a worker has to stop: it resets, cancels, joins threads."""
+STOP_MARGIN = 6.0
+"""Seconds beyond its own time-outs that a worker has to stop: it ends handshakes, resets, cancels,
+joins threads."""
 
 STEADY = 10.0
 """Seconds after which a worker that ends did not fail to run: it is replaced at once."""
@@ -48,9 +49,11 @@ STEADY = 10.0
 _Before = tuple[Config, ServerContext | None]
 """What new workers were made with before; they are again if those that replace them fail."""
 
+_NAMES = ("SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCHLD")
+
 NUMBERS = (
     *process.STOP_SIGNALS,
-    *(signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD),
+    *(getattr(signal, name) for name in _NAMES if hasattr(signal, name)),
 )
 
 
@@ -95,12 +98,10 @@ class Supervisor:
         reread: Callable[[], Config] | None = None,
     ) -> None:
         self.exit_code = 0
-        self.config = config
         self._reread = reread
         self._endpoint = endpoint
-        timeouts = config.timeouts
-        stop_time = timeouts.graceful + timeouts.lifespan_shutdown + STOP_MARGIN
-        self._crew = Crew(count, self, stop_time=stop_time, max_age=config.processes.max_worker_age)
+        self._crew = Crew(count, self)
+        self._use(config)
         self._crew.slots[0].spawn_at = 0.0  # the others follow: what fails is to be said once
         self._rotation = Rotation()
         self._before: _Before | None = None  # while all workers are being replaced
@@ -211,7 +212,8 @@ class Supervisor:
     def _give_up_reload(self) -> None:
         assert self._before is not None
         self._rotation.clear()
-        self.config, self._endpoint.ssl_context = self._before
+        config, self._endpoint.ssl_context = self._before
+        self._use(config)
         self._end_reload()
 
     def _replace(self, slot: Slot, worker: Worker, code: int) -> None:
@@ -249,7 +251,9 @@ class Supervisor:
         elif number == signal.SIGUSR1:
             for end in self._crew.lines():
                 line.say(end, line.REOPEN)
-        elif number == signal.SIGUSR2 and self._upgrade is None:
+        elif number == signal.SIGUSR2 and self._upgrade is not None:
+            logger.info("an upgrade is under way already")
+        elif number == signal.SIGUSR2:
             self._upgrade = upgrade.begin(self._endpoint)
 
     def _look(self) -> None:
@@ -296,6 +300,7 @@ class Supervisor:
             return
         before = (self.config, self._endpoint.ssl_context)
         notify.reloading()
+        self._watch.note()
         try:
             config = self._read_options()
             pairs = self._endpoint.renew_certificate(config)
@@ -303,10 +308,17 @@ class Supervisor:
             logger.error("%s: the workers go on as they are", error)
             notify.tell(notify.READY)
             return
-        self.config = config
-        self._crew.max_age = config.processes.max_worker_age
+        self._use(config)
         self._hand_on(pairs)
         self._replace_all(before)
+
+    def _use(self, config: Config) -> None:
+        """Have workers to come serve with ``config``."""
+        self.config = config
+        logs.configure(config.log)
+        timeouts = config.timeouts
+        self._crew.stop_time = timeouts.graceful + timeouts.lifespan_shutdown + STOP_MARGIN
+        self._crew.max_age = config.processes.max_worker_age
 
     def _read_options(self) -> Config:
         """Read the options anew; what was opened with the old ones stays as it is."""
@@ -341,7 +353,8 @@ class Supervisor:
 
     def _end_reload(self) -> None:
         self._before = None
-        self._watch = CertificateWatch(self._endpoint.tls)
+        if self._watch.tls != self._endpoint.tls:
+            self._watch = CertificateWatch(self._endpoint.tls)
         notify.tell(notify.READY)
         if self._reload_again:
             self._reload_again = False

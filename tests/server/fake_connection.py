@@ -63,7 +63,6 @@ class FakeConnection(asyncio.BufferedProtocol):
         self.server = server
         self.lost = lost
         self.finished = False
-        self.first_request_due = 0.0
         self.buffer = bytearray(1024)
 
     def connection_made(self, transport: Any) -> None:
@@ -82,6 +81,9 @@ class FakeConnection(asyncio.BufferedProtocol):
         self.lost()
         if self.state.on_idle:
             self.state.on_idle()
+
+    def announce_shutdown(self) -> float:
+        return 0.0
 
     def begin_shutdown(self) -> None:
         CALLS.append("begin_shutdown")

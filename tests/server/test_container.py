@@ -63,7 +63,7 @@ class Container:
 
 @pytest.fixture(params=["1", "2"])
 def container(tmp_path: Path, request) -> Iterator[Container]:
-    options = ("--graceful-timeout", "3", "--lifespan-shutdown-timeout", "2")
+    options = ("--graceful-timeout", "2", "--lifespan-shutdown-timeout", "1")
     made = Container(tmp_path, "--workers", request.param, *options)
     yield made
     made.command.stop()

@@ -19,6 +19,7 @@ from command import Command
 from workers import (
     APPLICATION,
     HANG,
+    Asking,
     Start,
     ask,
     gone,
@@ -123,6 +124,19 @@ def test_a_reload_replaces_every_worker_and_loses_no_request(start: Start) -> No
     code, _, errors = command.end()
     assert code == 0
     assert "error" not in errors
+
+
+def test_connections_in_use_are_told_before_they_are_closed(start: Start) -> None:
+    command = start("--workers", "2")
+    url, workers = serving(command, 2)
+    asking = [Asking(url, persistent=True) for _ in range(8)]
+    command.send(signal.SIGHUP)
+    command.wait_for_error_line("the workers have been replaced")
+    wait_until(lambda: all(map(gone, workers)))
+    for each in asking:
+        assert each.end()
+    command.send(signal.SIGTERM)
+    assert command.end()[0] == 0
 
 
 def test_new_code_that_does_not_start_leaves_the_old_in_place(start: Start, tmp_path: Path) -> None:
@@ -242,7 +256,7 @@ def test_a_row_of_the_scoreboard_belongs_to_one_worker() -> None:
 
 def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """By its heartbeat, over a process that has none."""
-    workers = crew.Crew(1, None, stop_time=1.0)  # type: ignore[arg-type]
+    workers = crew.Crew(1, None)  # type: ignore[arg-type]
     with subprocess.Popen(["sleep", "1000"]) as process:
         row = workers._scoreboard.take_row()
         assert row is not None

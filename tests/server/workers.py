@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import threading
 import time
@@ -96,18 +97,32 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 class Asking:
-    """Somebody who asks all the time; no answer may fail."""
+    """Somebody who asks all the time; no answer may fail.
 
-    def __init__(self, url: str) -> None:
+    With ``persistent`` that is on one connection, until a response says that it ends.
+    """
+
+    def __init__(self, url: str, *, persistent: bool = False) -> None:
         self.answers: list[int] = []
         self._url = url
+        self._persistent = persistent
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._ask)
         self._thread.start()
 
     def _ask(self) -> None:
+        address = self._url.partition("//")[2]
+        connection = http.client.HTTPConnection(address, timeout=HANG)
+        connection.auto_open = False
         while not self._over.is_set():
-            self.answers.append(ask(self._url))
+            if not self._persistent:
+                self.answers.append(ask(self._url))
+                continue
+            if connection.sock is None:
+                connection.connect()
+            connection.request("GET", "/")
+            self.answers.append(int(connection.getresponse().read()))
+        connection.close()
 
     def end(self) -> set[int]:
         before = len(self.answers)

@@ -18,6 +18,9 @@ from typing import Any, NoReturn
 
 from .errors import ConfigurationError
 
+if sys.platform != "win32":
+    import fcntl
+
 FIRST = 3
 """SD_LISTEN_FDS_START."""
 
@@ -132,8 +135,6 @@ def start_successor(sockets: Sequence[tuple[socket.socket, bool]], ready: int) -
 
 def _become_successor(descriptors: list[int], names: list[str]) -> NoReturn:
     try:
-        import fcntl  # which Windows has not
-
         signal.set_wakeup_fd(-1)
         for number in signal.valid_signals():
             if callable(signal.getsignal(number)):

@@ -23,32 +23,38 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from .config import TLSConfig
+from .der import expiry_notice
 from .errors import ConfigurationError
 from .server_names import canonical
 
 
-def check_pair(tls: TLSConfig, certificate: bytes, key: bytes, password: str | None) -> None:
-    """Raise ConfigurationError for a certificate, key or password, in PEM, that cannot work."""
-    assert tls.certfile is not None
-    keyfile = tls.keyfile or tls.certfile
-    leaf = _certificates(tls.certfile, certificate)[0]
-    private = _private_key(keyfile, key, password, in_certfile=tls.keyfile is None)
+def check_pair(
+    certfile: str, keyfile: str | None, certificate: bytes, key: bytes, password: str | None
+) -> None:
+    """Raise ConfigurationError for a certificate, key or password, in PEM, that cannot work.
+
+    ``keyfile`` is None where the key is in ``certfile``.
+    """
+    leaf = _certificates(certfile, certificate)[0]
+    private = _private_key(keyfile or certfile, key, password, in_certfile=keyfile is None)
     if _spki(private.public_key()) != _spki(leaf.public_key()):
         raise ConfigurationError(
-            f"the key in {keyfile} does not belong to the certificate in {tls.certfile}"
+            f"the key in {keyfile or certfile} does not belong to the certificate in {certfile}"
         )
 
 
 def validity_warnings(certfile: str, data: bytes, now: datetime) -> list[str]:
-    """A sentence for each certificate in ``data`` that is not valid ``now``."""
+    """A sentence for each certificate in ``data`` that is not valid ``now``, or not for long."""
     warnings = []
     for certificate in _certificates(certfile, data):
         name = certificate.subject.rfc4514_string() or "without a subject"
-        if certificate.not_valid_after_utc < now:
-            state = f"expired at {certificate.not_valid_after_utc}"
-        elif certificate.not_valid_before_utc > now:
-            state = f"is not valid before {certificate.not_valid_before_utc}"
+        begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        if end < now:
+            state = f"expired at {end}"
+        elif begin > now:
+            state = f"is not valid before {begin}"
+        elif end - now < expiry_notice(begin, end):
+            state = f"expires at {end}, in {(end - now).days} days"
         else:
             continue
         warnings.append(f"the certificate {name} in {certfile} {state}")

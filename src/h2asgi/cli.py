@@ -76,7 +76,7 @@ def _run(parsed: dict[str, Any]) -> int:
         return 0
     from .entry import run_config
 
-    return run_config(config)
+    return run_config(config, lambda: _resolve_config(parsed, os.environ))
 
 
 def _resolve_config(parsed: Mapping[str, Any], variables: Mapping[str, str]) -> Config:
@@ -112,7 +112,9 @@ def _check(config: Config) -> None:
 
 def _check_addresses(config: Config) -> None:
     from . import sockets
+    from .inheritance import Inherited
 
+    how = sockets.how(config.bind, Inherited())
     addresses = sockets.parse(config.bind, tls=config.tls.enabled)
     if config.bind.redirect_http is not None:
         addresses += sockets.parse_redirect(addresses, config.bind.redirect_http)
@@ -122,7 +124,7 @@ def _check_addresses(config: Config) -> None:
         if isinstance(address, sockets.InheritedSocket):
             continue  # closing it would take it from whoever is to use it
         try:
-            for listening in sockets.listen([address], config.bind.backlog):
+            for listening in sockets.listen([address], how):
                 listening.close()
         except ConfigurationError as error:
             cause = error.__cause__

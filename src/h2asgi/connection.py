@@ -55,6 +55,9 @@ GIVE_WAY_TIME: Final = 1.0
 """Seconds for the peer of an idle connection to close its side too, and for a last request that is
 on its way; then somebody else has the place."""
 
+NEXT_REQUEST_TIME = 1.0
+"""Seconds from a connection's begin or last request in which another one is to be expected."""
+
 
 Octets = memoryview  # mypyc does not find the name by itself where a dataclass is
 
@@ -128,7 +131,7 @@ class Connection:
             (peer[0], peer[1]) if isinstance(peer, tuple) else None,
             self._server,
             {} if ssl_object is None else {"tls": tls_extension(ssl_object)},
-            None if ssl_object is None else ssl_object.context.covers,
+            None if ssl_object is None else ssl_object.covers,
         )
         if self._proxied is not None:
             self._endpoints = behind_proxy(self._endpoints, self._proxied)
@@ -240,6 +243,21 @@ class Connection:
             self._exchanges.begin_shutdown()
         self._take_events()
         self._schedule_flush()
+
+    def announce_shutdown(self) -> float:
+        """Give the seconds to wait with ``begin_shutdown``, since a request may be on its way.
+
+        It is likely on a connection that is new or was just used, and who finds it closed
+        then may not ask again. The answer to it says ``connection: close``. On HTTP/2 the first
+        GOAWAY takes care of that.
+        """
+        engine, last_used = self._engine, self._made
+        if engine is not None and self._exchanges is not None:
+            if engine.http_version == "2":
+                return 0.0
+            engine.announce_shutdown()
+            last_used = self._exchanges.last_request
+        return max(0.0, last_used + NEXT_REQUEST_TIME - self._loop.time())
 
     @property
     def idle_since(self) -> float | None:

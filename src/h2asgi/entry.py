@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from collections.abc import Callable
 
 from . import logs, process
+from .alone import serve_alone
 from .config import Config
 from .errors import ApplicationError, ConfigurationError
 from .importer import ASGIApplication
 from .options import make_config
-from .server import run_server
 
 logger = logging.getLogger("h2asgi")
 
@@ -30,16 +32,16 @@ def run(app: str | ASGIApplication, **options: object) -> None:
         sys.exit(code)
 
 
-def run_config(config: Config) -> int:
+def run_config(config: Config, reread: Callable[[], Config] | None = None) -> int:
     """Do what the command does: serve until a signal, then give the exit code.
 
-    Raises ``ConfigurationError`` and ``ApplicationError``. When threads of the
-    application do not end, the process ends here.
+    ``reread`` reads the options anew, for SIGHUP. Raises ``ConfigurationError`` and
+    ``ApplicationError``. When threads of the application do not end, the process ends here.
     """
     code = 0
     failure: ConfigurationError | ApplicationError | None = None
     try:
-        code = _run(config)
+        code = _run(config, reread)
     except (ConfigurationError, ApplicationError) as error:
         code, failure = error.exit_code, error
     threads = process.hanging_threads()
@@ -52,15 +54,17 @@ def run_config(config: Config) -> int:
     return code
 
 
-def _run(config: Config) -> int:
+def _run(config: Config, reread: Callable[[], Config] | None = None) -> int:
     logs.configure(config.log)
     process.keep_freed_memory()
-    if config.workers == 1:
-        run_server(config)
-        return 0
-    from .supervisor import supervise  # which one process has no need of
+    # Whose parents are gone become children of process 1 of a container, which has to reap them.
+    # That is the supervisor's work: an application waits for children of its own.
+    if config.workers != 1 or (os.getpid() == 1 and hasattr(os, "fork")):
+        from .supervisor import supervise  # which one process has no need of
 
-    return supervise(config)
+        return supervise(config, reread)
+    serve_alone(config)
+    return 0
 
 
 def _report(error: ConfigurationError | ApplicationError) -> None:

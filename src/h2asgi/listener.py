@@ -113,7 +113,8 @@ class Listener:
         self._share = 1  # connections to take at the end of one
         self._sockets = sockets
         self._factory = factory
-        self._ssl_context = ssl_context
+        self.ssl_context = ssl_context
+        """For connections to come."""
         self._handshake_timeout = handshake_timeout
         self._admission = Admission(limit, per_address, self._room_was_made)
         self._on_full = on_full
@@ -146,13 +147,19 @@ class Listener:
         self._sockets = []
         self._colleagues = None
 
+    async def finish_handshakes(self, seconds: float) -> None:
+        """Let the handshakes under way come to their end for so long, then end them."""
+        if self._handshakes:
+            await asyncio.wait(self._handshakes, timeout=seconds)
+        await self.cancel_handshakes()
+
     async def cancel_handshakes(self) -> None:
         """End the handshakes under way; returns when there are none left.
 
         A connection in the clear has none and is through in a turn or two, unless a load
         balancer is to say whose it is.
         """
-        if self._ssl_context is not None or self._proxies is not None:
+        if self.ssl_context is not None or self._proxies is not None:
             # A task that is cancelled before its first step never gets to own its socket.
             await asyncio.sleep(0)
             for task in self._handshakes:
@@ -318,8 +325,8 @@ class Listener:
                 header = await self._read_header(sock, place)
                 left = max(0.0, left - self._loop.time())
             protocol = self._factory(server, place.leave, header)
-            if self._ssl_context is not None:
-                transport = TLSTransport(self._loop, sock, self._ssl_context, self._shared)
+            if self.ssl_context is not None:
+                transport = TLSTransport(self._loop, sock, self.ssl_context, self._shared)
                 await transport.handshake(left)
         except BaseException:
             sock.close()  # no transport will

@@ -106,21 +106,46 @@ def access_log(config: LogConfig) -> Iterator[AccessLog | None]:
 
     Raises ``ConfigurationError`` when the file cannot be opened.
     """
-    file = config.access_log_file if config.access_log else None
-    stream = sys.stdout if file is None else _open_to_append(file)
-    if not config.access_log or stream is None:  # as Python has it when stdout is closed
-        yield None
+    if not config.access_log or (config.access_log_file is None and sys.stdout is None):
+        yield None  # Python has no stdout where it was closed
         return
-    log = AccessLog(_to_stream(stream), timestamps=True)
+    output = _Output(config.access_log_file)
+    log = AccessLog(output.write, timestamps=True, reopen=output.reopen)
     try:
         yield log
     finally:
         log.flush()
-        if file is None:
-            _forget_unwritten(stream)
-        else:
-            with contextlib.suppress(OSError):  # which was said before
-                stream.close()
+        output.close()
+
+
+class _Output:
+    """The file at ``path``, or stdout."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._stream = sys.stdout if path is None else _open_to_append(path)
+
+    def write(self, lines: list[str]) -> None:
+        self._stream.write("\n".join(lines) + "\n")
+        self._stream.flush()
+
+    def reopen(self) -> None:
+        if self._path is None:
+            return
+        try:
+            new = _open_to_append(self._path)
+        except ConfigurationError as error:
+            _server_logger.error("%s: the open one is written to", error)
+            return
+        self.close()
+        self._stream = new
+
+    def close(self) -> None:
+        if self._path is None:
+            _forget_unwritten(self._stream)
+            return
+        with contextlib.suppress(OSError):  # which was said before
+            self._stream.close()
 
 
 def _forget_unwritten(stream: TextIO) -> None:
@@ -160,14 +185,6 @@ def _open_to_append(path: str) -> TextIO:
         ) from error
 
 
-def _to_stream(stream: TextIO) -> Callable[[list[str]], None]:
-    def write(lines: list[str]) -> None:
-        stream.write("\n".join(lines) + "\n")
-        stream.flush()
-
-    return write
-
-
 class AccessLog:
     """A ``Trace`` that writes a line per request.
 
@@ -181,8 +198,15 @@ class AccessLog:
     the quotes, quotes and backslashes are escaped too.
     """
 
-    def __init__(self, write: Callable[[list[str]], None], *, timestamps: bool) -> None:
+    def __init__(
+        self,
+        write: Callable[[list[str]], None],
+        *,
+        timestamps: bool,
+        reopen: Callable[[], None] | None = None,
+    ) -> None:
         self._write = write
+        self._reopen = reopen
         self._timestamps = timestamps
         self._records: list[RequestRecord] = []
         self._lost = 0  # lines since it could last be written
@@ -194,6 +218,12 @@ class AccessLog:
         if not self._records:
             asyncio.get_running_loop().call_soon(self.flush)
         self._records.append(record)
+
+    def reopen(self) -> None:
+        """Open the file anew, since the old one was renamed."""
+        self.flush()
+        if self._reopen is not None:
+            self._reopen()
 
     def flush(self) -> None:
         """Write what was noted."""

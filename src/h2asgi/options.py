@@ -24,8 +24,8 @@ from .errors import ConfigurationError
 ENVIRONMENT_PREFIX = "H2ASGI_"
 
 TOPICS = (
-    *("Application", "Listening", "TLS", "Load balancers", "Protocols", "WebSockets"),
-    *("Timeouts", "Limits", "Logging"),
+    *("Application", "Processes", "Listening", "TLS", "Load balancers", "Protocols"),
+    *("WebSockets", "Timeouts", "Limits", "Logging"),
 )
 """The order in which ``--help`` and ``--print-config`` show the options."""
 

@@ -46,6 +46,13 @@ took a third of the time of an upload."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 
 
+def usable_cores() -> int:
+    """How many processes can calculate at the same time."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def loop_choice(choice: Literal["auto", "asyncio", "uvloop"]) -> Literal["asyncio", "uvloop"]:
     """Say which loop ``--loop`` means here; raises ``ConfigurationError`` if it is not there."""
     if choice == "asyncio":
@@ -150,10 +157,11 @@ def keep_freed_memory() -> None:
 
 
 class StopSignals:
-    """While entered, the first of ``numbers`` sets ``received``; the second ends the process.
+    """While entered, the first of ``numbers`` sets ``received``.
 
-    Its exit code is then 128 and the signal's number, as shells have it. Outside
-    the main thread, where Python allows no signal handlers, nothing is installed.
+    The second of them, or SIGQUIT, ends the process. Its exit code is then 128 and the
+    signal's number, as shells have it. Outside the main thread, where Python allows no
+    signal handlers, nothing is installed.
     """
 
     def __init__(self, numbers: Sequence[signal.Signals] = STOP_SIGNALS) -> None:
@@ -171,8 +179,10 @@ class StopSignals:
             # The loop's own way wakes it up without a race, but calls nothing while
             # the application blocks it; a plain handler is called all the same.
             with contextlib.suppress(NotImplementedError):
-                self._loop.add_signal_handler(number, _nothing)
+                self._loop.add_signal_handler(number, nothing)
             signal.signal(number, self._receive)
+        if hasattr(signal, "SIGQUIT"):
+            self._previous[signal.SIGQUIT] = signal.signal(signal.SIGQUIT, _leave_now)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -183,14 +193,41 @@ class StopSignals:
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self._stopping:
-            logs.flush()
-            os._exit(128 + number)
+            _leave_now(number, None)
         self._stopping = True
         self._loop.call_soon_threadsafe(self.received.set)
 
 
-def _nothing() -> None:
-    """Stand in for the handler that ``signal.signal`` installs."""
+def _leave_now(number: int, _frame: FrameType | None) -> None:
+    logs.flush()
+    os._exit(128 + number)
+
+
+def nothing(*_: object) -> None:
+    """Stand in for a handler. Started programs do not inherit it, as they would SIG_IGN."""
+
+
+class Terminal:
+    """The terminal that the process belongs to: SIGHUP says that it is gone, or to reload.
+
+    Who has had SIGHUP ignored (nohup) wants to outlive it. To be made before there is a handler.
+    """
+
+    def __init__(self) -> None:
+        outlived = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        self._had_one = not outlived and _has_terminal()
+
+    def is_gone(self) -> bool:
+        """Whether there was one and is none any more."""
+        return self._had_one and not _has_terminal()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR))
+    except OSError:
+        return False
+    return True
 
 
 def hanging_threads() -> list[str]:

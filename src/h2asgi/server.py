@@ -14,13 +14,15 @@ from dataclasses import replace
 from email.utils import formatdate
 from operator import itemgetter
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from . import banner, logs, process
 from .admission import default_limit
+from .certificate_watch import LOOK_INTERVAL, CertificateWatch
 from .config import Config
 from .connection import Connection, ServerState
 from .endpoint import Endpoint, open_endpoint
+from .errors import ConfigurationError
 from .forwarded import Forwarding
 from .health import Health
 from .importer import ASGIApplication, import_application
@@ -38,6 +40,9 @@ RESET_TIMEOUT = 1.0
 
 CANCEL_TIMEOUT = 1.0
 """Seconds for cancelled application tasks, and then for aborted connections, to end."""
+
+HANDSHAKE_GRACE = 1.0
+"""Seconds for handshakes under way: whoever is in one is about to send a request."""
 
 IDLE_PATIENCE = 1.0
 """Seconds that a connection may be idle in any case: for its first request, or the next one of a
@@ -84,8 +89,16 @@ class Server:
         self._trace = trace
         self._application: ASGIApplication | None = None
         self._endpoint = endpoint or Endpoint()
-        self.alone = endpoint is None
-        """Whether it opens its endpoint itself, and so speaks of it."""
+        self._opens_endpoint = endpoint is None
+        self._looking: asyncio.TimerHandle | None = None
+        self._watch = CertificateWatch(None)
+        self.handed_over = False
+        """Whether another program serves on with its sockets, so that nobody need take note."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether its endpoint is its own, so that it speaks of it and renews the certificate."""
+        return not self._endpoint.shared
 
     async def __aenter__(self) -> Self:
         try:
@@ -111,7 +124,7 @@ class Server:
         Entering does it otherwise. It blocks, and an application that is
         imported here may still run an event loop of its own.
         """
-        if self.alone:
+        if self._opens_endpoint:
             self._endpoint = open_endpoint(self._config)
         try:
             self._application = import_application(self._config)
@@ -137,7 +150,8 @@ class Server:
         self._state = self._make_state(self._application, loop)
         if self._endpoint.health_sockets:
             self._monitoring = MonitoringPort(self._endpoint, self._state)
-            self._monitoring.start()
+            if self._endpoint.inherited.predecessor is None:  # which would answer till then
+                self._monitoring.start()
         try:
             await self._lifespan.startup()
         except BaseException:
@@ -146,6 +160,8 @@ class Server:
         self._state.lifespan_state = self._lifespan.state
         self._listen()
         if self.alone:
+            self._watch = CertificateWatch(self._endpoint.tls)
+            self._look_at_certificate()
             banner.announce(config, self.addresses, self._endpoint.notes, process.loop_name(loop))
 
     def _make_state(
@@ -187,12 +203,31 @@ class Server:
             self._redirect.start()
         if self._health is not None:
             self._health.state = "serving"
+        if self._monitoring is not None:
+            self._monitoring.start()
 
     def _connection(
         self, server: ServerAddress, lost: Callable[[], None], proxied: ProxyHeader | None
     ) -> Connection:
         tls = self._endpoint.ssl_context is not None
         return Connection(self._state, tls=tls, server=server, lost=lost, proxied=proxied)
+
+    def renew_certificate(self) -> None:
+        """Read the certificate anew, for new connections; one that cannot work is refused."""
+        self._watch.note()
+        try:
+            self._endpoint.renew_certificate(self._config)
+        except ConfigurationError as error:
+            logger.error("%s: the certificate in use stays", error)
+            return
+        self._listener.ssl_context = self._endpoint.ssl_context
+        logger.info("the certificate was read anew")
+
+    def _look_at_certificate(self) -> None:
+        if self._watch.look():
+            self.renew_certificate()
+        loop = asyncio.get_running_loop()
+        self._looking = loop.call_later(LOOK_INTERVAL, self._look_at_certificate)
 
     def _make_room(self) -> None:
         """Have connections give way to new ones that have been idle, the longest ones first."""
@@ -207,10 +242,12 @@ class Server:
 
     async def _stop(self) -> None:
         """Let requests finish, then insist; every step has its bound."""
+        if self._looking is not None:
+            self._looking.cancel()
         try:
             await self._drain()
             self._listener.stop()
-            await self._listener.cancel_handshakes()
+            await self._listener.finish_handshakes(HANDSHAKE_GRACE)
             if self._redirect is not None:
                 await self._redirect.stop()
             await self._finish_requests()
@@ -232,9 +269,9 @@ class Server:
             await self._monitoring.stop()
 
     async def _drain(self) -> None:
-        """Have load balancers take note before anything ends; of a worker alone they need not."""
+        """Have load balancers take note before anything ends, unless the service goes on."""
         service = self._endpoint.service
-        if service is not None and not service.ends():
+        if self.handed_over or (service is not None and not service.ends()):
             if self._monitoring is not None:
                 await self._monitoring.stop()
             return
@@ -248,7 +285,10 @@ class Server:
     async def _finish_requests(self) -> None:
         state, limit = self._state, self._config.timeouts.graceful
         for connection in tuple(state.connections):
-            connection.begin_shutdown()
+            if delay := connection.announce_shutdown():
+                state.loop.call_later(delay, connection.begin_shutdown)
+            else:
+                connection.begin_shutdown()
         if await self._until(self._quiet, limit):
             return
         logger.warning(
@@ -331,33 +371,36 @@ async def serve(
         await (shutdown or asyncio.Event()).wait()
 
 
-_NOTHING = contextlib.nullcontext()
+class Host(Protocol):
+    """What a server in a process of its own is tied to."""
+
+    @property
+    def stop_signals(self) -> Sequence[signal.Signals]:
+        """The signals that let it finish."""
+
+    def trace(self, log: logs.AccessLog | None) -> Trace | None:
+        """Say who observes requests, given the access log."""
+
+    def serving(self, server: Server, log: logs.AccessLog | None) -> AbstractContextManager[object]:
+        """To be entered while it serves, within its loop."""
 
 
-def run_server(
-    config: Config,
-    endpoint: Endpoint | None = None,
-    serving: AbstractContextManager[object] = _NOTHING,
-    stop_signals: Sequence[signal.Signals] = process.STOP_SIGNALS,
-) -> None:
-    """Serve in a loop of this process until a signal; ``serving`` is entered meanwhile.
+def run_server(config: Config, endpoint: Endpoint, host: Host) -> None:
+    """Serve in a loop of this process until a signal.
 
     Raises ``ConfigurationError`` and ``ApplicationError``.
     """
     loop = process.new_event_loop(config.loop)
-    with contextlib.closing(loop), logs.access_log(config.log) as trace:
-        server = Server(config.app, config, trace=trace, endpoint=endpoint)
+    with contextlib.closing(loop), logs.access_log(config.log) as log:
+        server = Server(config.app, config, trace=host.trace(log), endpoint=endpoint)
         server.prepare()
-        process.run(loop, _serve_until_signalled(server, config, serving, stop_signals))
+        process.run(loop, _serve_until_signalled(server, config, host, log))
 
 
 async def _serve_until_signalled(
-    server: Server,
-    config: Config,
-    serving: AbstractContextManager[object],
-    stop_signals: Sequence[signal.Signals],
+    server: Server, config: Config, host: Host, log: logs.AccessLog | None
 ) -> None:
-    with process.StopSignals(stop_signals) as signals:
+    with process.StopSignals(host.stop_signals) as signals:
         stopped = asyncio.ensure_future(signals.received.wait())
         starting = asyncio.ensure_future(server.__aenter__())
         # An application may take for ever to start up; a signal ends that too.
@@ -369,7 +412,7 @@ async def _serve_until_signalled(
                 return
         await starting
         tuned = process.rare_collections() if config.gc_tuning else contextlib.nullcontext()
-        with serving, tuned:
+        with host.serving(server, log), tuned:
             await stopped
         if server.alone:
             logger.info("stopping")

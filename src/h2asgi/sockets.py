@@ -11,12 +11,14 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from . import identity
 from .config import BindConfig
 from .errors import ConfigurationError
+from .inheritance import Inherited
 
 DEFAULT_TLS_PORT = 8443
 DEFAULT_CLEARTEXT_PORT = 8000
@@ -69,7 +71,7 @@ Address = TCPAddress | UnixAddress | InheritedSocket
 _SocketAddress = tuple[socket.AddressFamily, tuple[Any, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ListeningSocket:
     """A socket that listens, and the file to remove with it: path, device and inode."""
 
@@ -92,6 +94,52 @@ class ListeningSocket:
             found = os.lstat(path)
             if (found.st_dev, found.st_ino) == (device, inode):
                 os.unlink(path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """How sockets are opened; one of ``inherited`` goes before one that is made.
+
+    Socket files get ``mode`` and ``owner`` (user and group, -1 for no change); ``reuse_port``
+    lets other sockets listen on the same port.
+    """
+
+    backlog: int
+    inherited: Inherited = field(default_factory=Inherited)
+    mode: int | None = None
+    owner: tuple[int, int] | None = None
+    reuse_port: bool = False
+
+
+def how(config: BindConfig, inherited: Inherited) -> How:
+    """Read what ``config`` says of it; raises ConfigurationError."""
+    mode = (
+        None if config.unix_mode is None else identity.permissions(config.unix_mode, "--unix-mode")
+    )
+    owner = None
+    if config.unix_owner is not None:
+        name, colon, group = config.unix_owner.partition(":")
+        uid = identity.user(name, "--unix-owner")[0] if name else -1
+        owner = uid, identity.group(group, "--unix-owner") if colon else -1
+    return How(
+        backlog=config.backlog,
+        inherited=inherited,
+        mode=mode,
+        owner=owner,
+        reuse_port=config.reuse_port,
+    )
+
+
+def parse_inherited(inherited: Inherited, *, but_for: int | None) -> list[Address]:
+    """Name the sockets that were handed down, as options would, without those on one port."""
+    found: list[Address] = []
+    for sock, _ in inherited.sockets:
+        name = sock.getsockname()
+        if not isinstance(name, tuple):
+            found.append(UnixAddress(os.fsdecode(name)))
+        elif name[1] != but_for:
+            found.append(TCPAddress((name[0],), name[1]))
+    return list(dict.fromkeys(found))
 
 
 def parse(config: BindConfig, *, tls: bool) -> list[Address]:
@@ -155,26 +203,41 @@ def _is_number(text: str, *, maximum: int) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= maximum
 
 
-def listen(addresses: list[Address], backlog: int) -> list[ListeningSocket]:
-    """Open every address or none of them."""
+def listen(addresses: list[Address], how: How | int) -> list[ListeningSocket]:
+    """Open every address or none of them; a number is a backlog, and nothing else is special."""
+    how = How(backlog=how) if isinstance(how, int) else how
     with contextlib.ExitStack() as opened:
         sockets: list[ListeningSocket] = []
         for address in addresses:
             with _naming(address):
-                for listening in _open(address, backlog):
+                for listening in _open(address, how):
                     opened.callback(listening.close)
                     sockets.append(listening)
         opened.pop_all()
     return sockets
 
 
-def _open(address: Address, backlog: int) -> list[ListeningSocket]:
+def listen_again(sockets: Sequence[ListeningSocket], how: How) -> list[ListeningSocket]:
+    """Open one more socket on each TCP address, with ``reuse_port``; Unix sockets are shared."""
+    again: list[ListeningSocket] = []
+    for listening in sockets:
+        sock = listening.sock
+        if sock.family == getattr(socket, "AF_UNIX", None):
+            again.append(listening)
+            continue
+        name = sock.getsockname()
+        with _naming(TCPAddress((name[0],), name[1])):
+            again.append(ListeningSocket(_bind_tcp(sock.family, name, how)))
+    return again
+
+
+def _open(address: Address, how: How) -> list[ListeningSocket]:
     if isinstance(address, UnixAddress):
-        return [_open_unix(address.path, backlog)]
+        return [_open_unix(address.path, how)]
     if isinstance(address, InheritedSocket):
-        return [_adopt(address, backlog)]
+        return [_adopt(address, how)]
     candidates = [found for host in address.hosts for found in _resolve(host, address.port)]
-    return _open_tcp(list(dict.fromkeys(candidates)), backlog)
+    return _open_tcp(list(dict.fromkeys(candidates)), how)
 
 
 def _resolve(host: str, port: int) -> list[_SocketAddress]:
@@ -187,18 +250,18 @@ def _resolve(host: str, port: int) -> list[_SocketAddress]:
     return [(family, address) for family, _, _, _, address in found]
 
 
-def _open_tcp(candidates: list[_SocketAddress], backlog: int) -> list[ListeningSocket]:
+def _open_tcp(candidates: list[_SocketAddress], how: How) -> list[ListeningSocket]:
     any_port = all(address[1] == 0 for _, address in candidates)
     for _ in range(SAME_PORT_ATTEMPTS - 1 if any_port else 0):
         try:
-            return _open_tcp_once(candidates, backlog)
+            return _open_tcp_once(candidates, how)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
-    return _open_tcp_once(candidates, backlog)
+    return _open_tcp_once(candidates, how)
 
 
-def _open_tcp_once(candidates: list[_SocketAddress], backlog: int) -> list[ListeningSocket]:
+def _open_tcp_once(candidates: list[_SocketAddress], how: How) -> list[ListeningSocket]:
     missing: OSError | None = None
     sockets: list[ListeningSocket] = []
     with contextlib.ExitStack() as opened:
@@ -206,7 +269,7 @@ def _open_tcp_once(candidates: list[_SocketAddress], backlog: int) -> list[Liste
             if port == 0 and sockets:
                 port = sockets[0].sock.getsockname()[1]
             try:
-                sock = _bind_tcp(family, (host, port, *scope), backlog)
+                sock = _bind_tcp(family, (host, port, *scope), how)
             except OSError as error:
                 if error.errno not in _NO_SUCH_FAMILY:
                     raise
@@ -220,15 +283,17 @@ def _open_tcp_once(candidates: list[_SocketAddress], backlog: int) -> list[Liste
     return sockets
 
 
-def _bind_tcp(
-    family: socket.AddressFamily, address: tuple[Any, ...], backlog: int
-) -> socket.socket:
+def _bind_tcp(family: socket.AddressFamily, address: tuple[Any, ...], how: How) -> socket.socket:
+    if inherited := how.inherited.claim(family, address):
+        return _listening(inherited[0], how)
     # asyncio sets TCP_NODELAY on what is accepted, but only if this names the protocol.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":
             # Or a restart would have to wait for the old connections' TIME_WAIT.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if how.reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             # One socket, one family: "::" must not take 0.0.0.0's port as well.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -236,25 +301,62 @@ def _bind_tcp(
         sock.bind(address)
         # Listening, not only bound: with SO_REUSEADDR it is listen() that fails
         # when another program has the port.
-        sock.listen(backlog)
+        sock.listen(how.backlog)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def _open_unix(path: str, backlog: int) -> ListeningSocket:
+def _listening(sock: socket.socket, how: How) -> socket.socket:
+    """Make sure that an inherited socket listens."""
+    try:
+        sock.setblocking(False)
+        sock.listen(how.backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _open_unix(path: str, how: How) -> ListeningSocket:
+    if inherited := how.inherited.claim(socket.AF_UNIX, path):
+        sock, has_file = inherited
+        return ListeningSocket(_listening(sock, how), _file(path) if has_file else None)
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        sock.bind(path)
-        made = os.lstat(path)
-        sock.listen(backlog)
+        with _umask_for(how.mode):
+            sock.bind(path)
+        if how.mode is not None:
+            os.chmod(path, how.mode)  # as the umask cannot be trusted on every system
+        if how.owner is not None:
+            os.chown(path, *how.owner)
+        made = _file(path)
+        sock.listen(how.backlog)
     except BaseException:
         sock.close()
         raise
-    return ListeningSocket(sock, (path, made.st_dev, made.st_ino))
+    return ListeningSocket(sock, made)
+
+
+def _file(path: str) -> tuple[str, int, int]:
+    found = os.lstat(path)
+    return path, found.st_dev, found.st_ino
+
+
+@contextlib.contextmanager
+def _umask_for(mode: int | None) -> Iterator[None]:
+    """See that a file never has more permissions than ``mode``, not even for a moment."""
+    if mode is None:
+        yield
+        return
+    previous = os.umask(0o777 & ~mode)
+    try:
+        yield
+    finally:
+        os.umask(previous)
 
 
 def _remove_stale(path: str) -> None:
@@ -283,9 +385,10 @@ def _remove_stale(path: str) -> None:
     raise OSError(errno.EADDRINUSE, "in use")
 
 
-def _adopt(address: InheritedSocket, backlog: int) -> ListeningSocket:
+def _adopt(address: InheritedSocket, how: How) -> ListeningSocket:
+    sock = how.inherited.claim_descriptor(address.fd)
     try:
-        sock = socket.socket(fileno=address.fd)
+        sock = sock or socket.socket(fileno=address.fd)
     except OSError as error:
         raise ConfigurationError(
             f"cannot listen on {address}: descriptor {address.fd} is not an open socket; "
@@ -294,13 +397,7 @@ def _adopt(address: InheritedSocket, backlog: int) -> ListeningSocket:
     if sock.type != socket.SOCK_STREAM:
         sock.close()
         raise ConfigurationError(f"cannot listen on {address}: it is not a stream socket")
-    try:
-        sock.setblocking(False)
-        sock.listen(backlog)
-    except BaseException:
-        sock.close()
-        raise
-    return ListeningSocket(sock)
+    return ListeningSocket(_listening(sock, how))
 
 
 _ADVICE = {

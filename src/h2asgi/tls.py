@@ -17,16 +17,17 @@ None for both, where RFC 7301 section 3.2 asks for an alert in the second case.
 from __future__ import annotations
 
 import os
-import re
 import ssl
 import sys
 from binascii import a2b_base64
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from . import der, key_pairs
 from .config import TLSConfig
 from .errors import ConfigurationError
-from .server_names import coverage, parse_pairs
+from .key_pairs import PEM_CERTIFICATE, KeyPair, contents
+from .server_names import parse_pairs
 from .tls_context import ServerContext
 
 DEFAULT_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -41,35 +42,45 @@ _VERIFY_MODES = {"optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 _MINIMUM_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
-def create_context(tls: TLSConfig, *, http1: bool, http2: bool) -> ServerContext:
+def create_context(
+    tls: TLSConfig, *, http1: bool, http2: bool, pairs: Sequence[KeyPair] | None = None
+) -> ServerContext:
     """Make the server's context; ``tls`` names a certificate (see ``devcerts.resolve``).
 
     Contexts for other names hang on it. All have the same settings, one password of keys
-    among them. Raises ConfigurationError for files, keys, passwords and ciphers that
-    cannot work.
+    among them. ``pairs`` are those of ``key_pairs.read``, if that was done. Raises
+    ConfigurationError for files, keys, passwords and ciphers that cannot work.
     """
-    context = _context_of_pair(tls, http1=http1, http2=http2)
-    made = {(tls.certfile, tls.keyfile): context}
-    named = {}
-    for name, certfile, keyfile in parse_pairs(tls.named_certificates):
-        if (certfile, keyfile) not in made:
-            pair = replace(tls, certfile=certfile, keyfile=keyfile)
-            made[certfile, keyfile] = _context_of_pair(pair, http1=http1, http2=http2)
-        named[name] = made[certfile, keyfile]
-    context.named = named
+    pairs = key_pairs.read(tls) if pairs is None else pairs
+    authorities = _Authorities(tls) if tls.cert_reqs != "none" else None
+    made = {
+        (pair.certfile, pair.keyfile): _context_of_pair(
+            tls, pair, authorities, http1=http1, http2=http2
+        )
+        for pair in pairs
+    }
+    context = made[pairs[0].certfile, pairs[0].keyfile]
+    context.named = {
+        name: made[certfile, keyfile]
+        for name, certfile, keyfile in parse_pairs(tls.named_certificates)
+    }
+    algorithms = tuple(pair.key_algorithm for pair in pairs)
+    context.fixed = (tls, http1, http2, authorities, algorithms)
     return context
 
 
-def _context_of_pair(tls: TLSConfig, *, http1: bool, http2: bool) -> ServerContext:
+def _context_of_pair(
+    tls: TLSConfig, pair: KeyPair, authorities: _Authorities | None, *, http1: bool, http2: bool
+) -> ServerContext:
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _MINIMUM_VERSIONS[tls.min_version]
     # RFC 9113 section 9.2.1: neither compression nor renegotiation.
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     _set_ciphers(context, tls.ciphers)
     context.set_alpn_protocols(["h2"] * http2 + ["http/1.1"] * http1)
-    _load_pair(context, tls)
-    if tls.cert_reqs != "none":
-        _ask_for_certificates(context, tls)
+    key_pairs.load(context, pair, check_authority=tls.check_authority)
+    if authorities is not None:
+        authorities.ask(context)
     _log_keys(context)
     suites = context.get_ciphers()
     context.cipher_suites = {suite["name"]: suite["id"] & 0xFFFF for suite in suites}
@@ -77,7 +88,10 @@ def _context_of_pair(tls: TLSConfig, *, http1: bool, http2: bool) -> ServerConte
 
 
 def certificate_warnings(tls: TLSConfig) -> list[str]:
-    """Say what of the chain and the revocation lists is out of date now, one sentence each."""
+    """Say what of the chain and the revocation lists is out of date now, or soon.
+
+    One sentence each.
+    """
     assert tls.certfile is not None
     now = datetime.now(UTC)
     others = (pair.certfile for pair in parse_pairs(tls.named_certificates))
@@ -87,14 +101,14 @@ def certificate_warnings(tls: TLSConfig) -> list[str]:
     if tls.crl_file is not None:
         from . import certificates
 
-        lists = _contents(tls.crl_file, "revocation list")
+        lists = contents(tls.crl_file, "revocation list")
         warnings += certificates.revocation_warnings(tls.crl_file, lists, now)
     return warnings
 
 
 def _chain_warnings(certfile: str, now: datetime) -> list[str]:
-    data = _contents(certfile, "certificate file")
-    chain = _PEM.findall(data)
+    data = contents(certfile, "certificate file")
+    chain = PEM_CERTIFICATE.findall(data)
     if chain and all(_is_valid(pem, now) for pem in chain):
         return []
     from . import certificates
@@ -102,51 +116,17 @@ def _chain_warnings(certfile: str, now: datetime) -> list[str]:
     return certificates.validity_warnings(certfile, data, now)
 
 
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
-
-
 def _is_valid(pem: bytes, now: datetime) -> bool:
-    """Whether ``now`` is within the validity of a certificate, as far as is plain to see.
+    """Whether ``now`` is well within the validity of a certificate, as far as is plain to see.
 
-    Only where it is not, the library that reads all of a certificate is
-    imported: it costs a start 30 ms and 10 MiB.
+    Only where it is not, the library that reads all of a certificate is imported.
     """
     try:
-        certificate = a2b_base64(pem)
-        at = _element(certificate, _element(certificate, 0)[1])[1]  # into TBSCertificate
-        if certificate[at] == _VERSION:
-            at = _element(certificate, at)[2]
-        for _ in ("serialNumber", "signature", "issuer"):
-            at = _element(certificate, at)[2]
-        first = _element(certificate, at)[1]
-        last = _element(certificate, first)[2]
-        begin, end = _time(certificate, first), _time(certificate, last)
+        times = (text.decode() for text in der.validity(a2b_base64(pem)))
+        begin, end = (datetime.strptime(text, "%Y%m%d%H%M%SZ") for text in times)
     except (IndexError, ValueError):
         return False
-    return begin <= now.strftime("%Y%m%d%H%M%SZ").encode() <= end
-
-
-_VERSION = 0xA0
-_UTC_TIME = 0x17
-
-
-def _element(der: bytes, at: int) -> tuple[int, int, int]:
-    """Tag, begin and end of an element's content (X.690 section 8.1)."""
-    size, begin = der[at + 1], at + 2
-    if size & 0x80:
-        octets = size & 0x7F
-        size = int.from_bytes(der[begin : begin + octets], "big")
-        begin += octets
-    return der[at], begin, begin + size
-
-
-def _time(der: bytes, at: int) -> bytes:
-    """A Time of RFC 5280 section 4.1.2.5, with four digits for the year."""
-    tag, begin, end = _element(der, at)
-    text = der[begin:end]
-    if tag == _UTC_TIME:
-        return (b"19" if text >= b"50" else b"20") + text
-    return text
+    return begin <= now.replace(tzinfo=None) <= end - der.expiry_notice(begin, end)
 
 
 def _set_ciphers(context: ssl.SSLContext, ciphers: str | None) -> None:
@@ -179,45 +159,35 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:2]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _load_pair(context: ServerContext, tls: TLSConfig) -> None:
-    certfile = tls.certfile
-    assert certfile is not None
-    keyfile = tls.keyfile or certfile
-    certificate = _contents(certfile, "certificate file")
-    password = _password(tls)
-    key = _contents(keyfile, "key file")
-    try:
-        # A password is always given, if only an empty one: without it OpenSSL asks the terminal.
-        context.load_cert_chain(certfile, keyfile, password or "")
-    except (OSError, ValueError) as error:
-        from . import certificates
+class _Authorities:
+    """Whose certificates clients may have, as it stood in the files; equal if that is."""
 
-        certificates.check_pair(tls, certificate, key, password)
-        reason = getattr(error, "reason", None) or str(error)
-        raise ConfigurationError(
-            f"OpenSSL refuses the certificate {certfile}: {reason.replace('_', ' ').lower()}"
-        ) from None
-    if tls.check_authority:
-        from . import certificates
+    def __init__(self, tls: TLSConfig) -> None:
+        from . import certificates  # here, so that the first client with one need not wait
 
-        context.covers = coverage(*certificates.names(certfile, certificate))
-    if leaf := _PEM.search(certificate):
-        context.server_cert = ssl.DER_cert_to_PEM_cert(a2b_base64(leaf[1]))
+        assert tls.ca_certs is not None
+        self._tls = tls
+        self._contents = contents(tls.ca_certs, "file of authorities")
+        certificates.check_authorities(tls.ca_certs, self._contents)
+        if tls.crl_file is not None:
+            lists = contents(tls.crl_file, "revocation list")
+            certificates.check_revocation_lists(tls.crl_file, lists)
+            self._contents += lists
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Authorities) and self._contents == other._contents
 
-def _ask_for_certificates(context: ssl.SSLContext, tls: TLSConfig) -> None:
-    from . import certificates  # here, so that the first client with a certificate need not wait
+    __hash__ = None  # type: ignore[assignment]
 
-    assert tls.ca_certs is not None
-    certificates.check_authorities(tls.ca_certs, _contents(tls.ca_certs, "file of authorities"))
-    _load_authorities(context, tls.ca_certs)
-    context.verify_mode = _VERIFY_MODES[tls.cert_reqs]
-    if tls.crl_file is not None:
-        lists = _contents(tls.crl_file, "revocation list")
-        certificates.check_revocation_lists(tls.crl_file, lists)
-        _load_authorities(context, tls.crl_file)
-        # Authorities between root and leaf can be revoked as well.
-        context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+    def ask(self, context: ssl.SSLContext) -> None:
+        tls = self._tls
+        assert tls.ca_certs is not None
+        _load_authorities(context, tls.ca_certs)
+        context.verify_mode = _VERIFY_MODES[tls.cert_reqs]
+        if tls.crl_file is not None:
+            _load_authorities(context, tls.crl_file)
+            # Authorities between root and leaf can be revoked as well.
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
 
 
 def _load_authorities(context: ssl.SSLContext, path: str) -> None:
@@ -227,26 +197,6 @@ def _load_authorities(context: ssl.SSLContext, path: str) -> None:
         reason = getattr(error, "reason", None) or str(error)
         raise ConfigurationError(
             f"OpenSSL cannot load {path}: {reason.replace('_', ' ').lower()}"
-        ) from None
-
-
-def _contents(path: str, what: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise ConfigurationError(f"cannot read the {what} {path}: {error.strerror}") from None
-
-
-def _password(tls: TLSConfig) -> str | None:
-    if tls.keyfile_password_file is None:
-        return tls.keyfile_password
-    lines = _contents(tls.keyfile_password_file, "password file").splitlines()
-    try:
-        return lines[0].decode() if lines else ""
-    except UnicodeDecodeError:
-        raise ConfigurationError(
-            f"the password in {tls.keyfile_password_file} is not UTF-8"
         ) from None
 
 

@@ -8,7 +8,7 @@ import sys
 from itertools import takewhile
 from typing import Any
 
-from .tls_context import ServerContext
+from .tls_context import ServerContext, ServerObject
 
 logger = logging.getLogger("h2asgi")
 
@@ -16,7 +16,7 @@ _VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}
 _UNREADABLE = "the subject of the certificate cannot be read"
 
 
-def tls_extension(ssl_object: ssl.SSLObject) -> dict[str, Any]:
+def tls_extension(ssl_object: ServerObject) -> dict[str, Any]:
     """Give ``scope["extensions"]["tls"]`` for the requests of a connection, after its handshake.
 
     No value can be changed, so that a copy of the dictionary is enough for each request.
@@ -25,7 +25,7 @@ def tls_extension(ssl_object: ssl.SSLObject) -> dict[str, Any]:
     assert isinstance(context, ServerContext)
     version, cipher = ssl_object.version(), ssl_object.cipher()
     extension: dict[str, Any] = {
-        "server_cert": context.server_cert,
+        "server_cert": ssl_object.server_cert,
         "tls_version": _VERSIONS.get(version or ""),
         "cipher_suite": context.cipher_suites.get(cipher[0]) if cipher else None,
         "client_cert_chain": (),

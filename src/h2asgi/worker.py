@@ -4,50 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
+import random
 import signal
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from . import key_pairs, line
 from .config import Config
 from .endpoint import Endpoint
+from .errors import ConfigurationError
 from .health import State
+from .logs import AccessLog
 from .scoreboard import NOT_ACCEPTING, Scoreboard
-from .server import run_server
+from .server import Server, run_server
+from .trace import RequestRecord, Trace
+
+logger = logging.getLogger("h2asgi")
 
 HEARTBEAT_INTERVAL = 1.0
 """Seconds between the signs of life of a worker's loop: too few to cost anything."""
 
-STOP_SIGNALS = (signal.SIGTERM,)
+SPREAD = 0.1
+"""Ages and numbers of requests differ by up to this part, or all workers would retire at once."""
+
+
+def spread() -> float:
+    """Give a factor about 1."""
+    return random.uniform(1 - SPREAD, 1 + SPREAD)  # noqa: S311
 
 
 @dataclass(frozen=True, slots=True)
 class Ties:
-    """``ready`` is told when the worker serves; ``lifeline`` ends when its supervisor is gone.
+    """``line`` leads to the supervisor; its end is the supervisor's.
 
     For its listener they are its ``Colleagues``, for health checks the ``Service``.
     """
 
     scoreboard: Scoreboard
     row: int
-    ready: int
-    lifeline: int
-
-    @contextlib.contextmanager
-    def serving(self) -> Iterator[None]:
-        """While entered, the worker serves, within its loop."""
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self.lifeline, self._abandoned)
-        heartbeat = loop.create_task(self._beat())
-        self.scoreboard.set_connections(self.row, 0)
-        os.write(self.ready, b"\1")
-        os.close(self.ready)
-        try:
-            yield
-        finally:
-            self.scoreboard.set_connections(self.row, NOT_ACCEPTING)
-            heartbeat.cancel()
-            loop.remove_reader(self.lifeline)
+    line: socket.socket
 
     def publish(self, connections: int) -> None:
         """See ``listener.Colleagues``."""
@@ -67,29 +65,95 @@ class Ties:
         """See ``health.Service``."""
         return self.scoreboard.draining()
 
-    def _abandoned(self) -> None:
-        """Stop since the supervisor is gone, and let load balancers know."""
-        self.scoreboard.drain()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    async def _beat(self) -> None:
-        while True:
-            self.scoreboard.beat(self.row)
-            await asyncio.sleep(HEARTBEAT_INTERVAL)
-
 
 def serve(config: Config, endpoint: Endpoint, ties: Ties) -> None:
     """Serve until the supervisor says SIGTERM, or is gone.
 
     Raises ``ConfigurationError`` and ``ApplicationError``.
     """
-    # The files of Unix sockets are the supervisor's to remove, and the delay its to wait for.
-    own = replace(
-        endpoint,
-        sockets=[replace(listening, file=None) for listening in endpoint.sockets],
-        health_sockets=[replace(listening, file=None) for listening in endpoint.health_sockets],
-        colleagues=ties,
-        service=ties,
-    )
+    # The delay is the supervisor's to wait for.
     config = replace(config, proxies=replace(config.proxies, drain_delay=0.0))
-    run_server(config, own, ties.serving(), STOP_SIGNALS)
+    run_server(config, endpoint, _Supervised(config, endpoint, ties))
+
+
+class _Supervised:
+    """See ``server.Host``."""
+
+    stop_signals = (signal.SIGTERM,)
+
+    def __init__(self, config: Config, endpoint: Endpoint, ties: Ties) -> None:
+        self._config = config
+        self._endpoint = endpoint
+        self._ties = ties
+
+    def trace(self, log: AccessLog | None) -> Trace | None:
+        """Count requests, if there is to be an end of them."""
+        limit = self._config.processes.max_requests
+        if limit is None:
+            return log
+        return _CountedRequests(log, max(1, round(limit * spread())), self._retire)
+
+    def _retire(self) -> None:
+        line.say(self._ties.line, line.RETIRE)
+
+    @contextlib.contextmanager
+    def serving(self, server: Server, log: AccessLog | None) -> Iterator[None]:
+        """While entered, the worker serves, within its loop."""
+        ties, loop = self._ties, asyncio.get_running_loop()
+        loop.add_reader(ties.line, self._hear, log)
+        heartbeat = loop.create_task(self._beat())
+        ties.publish(0)
+        line.say(ties.line, line.UP)
+        try:
+            yield
+        finally:
+            ties.publish(NOT_ACCEPTING)
+            heartbeat.cancel()
+            loop.remove_reader(ties.line)
+
+    def _hear(self, log: AccessLog | None) -> None:
+        for word, data in line.heard(self._ties.line):
+            if word == line.CERTIFICATES:
+                self._load(data)
+            elif word == line.REOPEN and log is not None:
+                log.reopen()
+            elif not word:  # the supervisor is gone
+                self._ties.scoreboard.drain()
+                asyncio.get_running_loop().remove_reader(self._ties.line)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def _load(self, data: bytes) -> None:
+        """Load certificates that the supervisor has found good, into the context in use."""
+        context, tls = self._endpoint.ssl_context, self._endpoint.tls
+        assert context is not None
+        assert tls is not None
+        pairs = key_pairs.from_bytes(data)
+        if [(pair.certfile, pair.keyfile) for pair in pairs] != key_pairs.files(tls):
+            logger.error("the new certificates are not those of this worker's options")
+            return
+        try:
+            key_pairs.replace_all(context, pairs, check_authority=tls.check_authority)
+        except ConfigurationError as error:
+            logger.error("the new certificate cannot be loaded: %s", error)
+
+    async def _beat(self) -> None:
+        while True:
+            self._ties.scoreboard.beat(self._ties.row)
+            await asyncio.sleep(HEARTBEAT_INTERVAL)
+
+
+class _CountedRequests:
+    """A ``Trace`` that calls ``reached`` when there were ``limit`` requests."""
+
+    def __init__(self, trace: Trace | None, limit: int, reached: Callable[[], None]) -> None:
+        self._trace = trace
+        self._left = limit
+        self._reached = reached
+
+    def request_finished(self, record: RequestRecord) -> None:
+        """Count it and pass it on."""
+        self._left -= 1
+        if not self._left:
+            self._reached()
+        if self._trace is not None:
+            self._trace.request_finished(record)

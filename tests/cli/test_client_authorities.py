@@ -144,6 +144,7 @@ class _SSLObject:
         return []
 
     get_unverified_chain = get_verified_chain
+    server_cert = None
 
 
 def test_a_certificate_that_cannot_be_read_is_an_error_for_the_application(

@@ -235,7 +235,7 @@ class TestInThisProcess:
     def test_the_servers_result_is_the_exit_code(self, monkeypatch: pytest.MonkeyPatch) -> None:
         served: list[Config] = []
         entry = types.ModuleType("h2asgi.entry")
-        entry.run_config = lambda config: served.append(config) or 7  # type: ignore[attr-defined]
+        entry.run_config = lambda config, reread: served.append(config) or 7  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "h2asgi.entry", entry)
         assert cli.main(["hello:app", "--port", "1"]) == 7
         assert [(config.app, config.bind.port) for config in served] == [("hello:app", 1)]
@@ -256,7 +256,7 @@ class TestInThisProcess:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        def fail(config: Config) -> int:
+        def fail(config: Config, reread: object) -> int:
             raise error
 
         entry = types.ModuleType("h2asgi.entry")

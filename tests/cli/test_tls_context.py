@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_parts import Certificates, Pair
+from cli_parts import Certificates, Pair, handshake
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from trustme import KeyType
@@ -37,24 +37,6 @@ def client(certificates: Certificates, *alpn: str) -> ssl.SSLContext:
     if alpn:
         made.set_alpn_protocols(list(alpn))
     return made
-
-
-def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
-    """Shake hands in memory; give the server's end. Raises what either end raises."""
-    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ours = server.wrap_bio(up, down, server_side=True)
-    theirs = client.wrap_bio(down, up, server_hostname="localhost")
-    waiting = [theirs, ours]
-    for _ in range(10):
-        for end in waiting[:]:
-            try:
-                end.do_handshake()
-                waiting.remove(end)
-            except ssl.SSLWantReadError:
-                pass
-        if not waiting:
-            return ours
-    raise AssertionError("the handshake does not end")
 
 
 @pytest.mark.parametrize("key_type", list(KeyType))

@@ -59,6 +59,7 @@ class FakeLoop(asyncio.SelectorEventLoop):
 
 class SSLObject:
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
+    server_cert = covers = None
 
     def __init__(self, alpn: str | None) -> None:
         self._alpn = alpn

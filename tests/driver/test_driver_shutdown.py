@@ -57,6 +57,23 @@ def test_the_server_is_told_when_an_idle_connection_begins_to_linger(driver):
     assert driver.idle_calls == calls + 1
 
 
+def test_a_request_that_may_be_on_its_way_is_waited_for(driver):
+    app = Stepwise()
+    driver.serve(app)
+    unknown, one, two = driver.connect(), driver.http1(), driver.http2()
+    assert two.connection.announce_shutdown() == 0
+    driver.loop.advance(0.75)
+    assert unknown.connection.announce_shutdown() == pytest.approx(0.25)
+    assert one.connection.announce_shutdown() == pytest.approx(0.25)
+    one.send(GET)
+    assert one.connection.announce_shutdown() == 1
+    app.start(START, body(b"ok"))
+    driver.loop.settle()
+    assert b"connection: close" in one.take()
+    driver.loop.advance(0.25)
+    assert unknown.connection.announce_shutdown() == 0
+
+
 def test_http2_requests_in_flight_finish_first(driver):
     app = Stepwise()
     driver.serve(app)

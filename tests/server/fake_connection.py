@@ -82,6 +82,9 @@ class FakeConnection(asyncio.BufferedProtocol):
         if self.state.on_idle:
             self.state.on_idle()
 
+    def announce_shutdown(self) -> float:
+        return 0.0
+
     def begin_shutdown(self) -> None:
         CALLS.append("begin_shutdown")
         if not self.state.tasks:

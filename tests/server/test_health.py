@@ -375,7 +375,7 @@ def test_replacing_workers_is_no_end_of_the_service(start, tmp_path):
 
 def test_what_workers_say_of_themselves():
     board = Scoreboard(2)
-    ties = Ties(board, 0, -1, -1)
+    ties = Ties(board, 0, line=None)  # type: ignore[arg-type]
     assert [ties.state(own) for own in ("starting", "draining")] == ["starting", "draining"]
     board.set_connections(1, 0)
     assert [ties.state(own) for own in ("starting", "draining")] == ["serving", "serving"]

@@ -11,7 +11,7 @@ import ssl
 from typing import Any
 
 import pytest
-from served import Served, greeting, nothing_above_debug, until
+from greeting_listener import Served, greeting, nothing_above_debug, until
 
 from h2asgi import listener as listener_module
 from h2asgi.sockets import ListeningSocket, TCPAddress, UnixAddress, listen

@@ -10,8 +10,8 @@ import ssl
 from typing import Any
 
 import pytest
+from greeting_listener import Served, nothing_above_debug, until
 from proxy_peer import MALFORMED, VALID, v2
-from served import Served, nothing_above_debug, until
 
 from h2asgi.protocol.proxy import ProxyHeader
 from h2asgi.sockets import UnixAddress, listen

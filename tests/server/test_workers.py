@@ -10,93 +10,36 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from command import Command
+from workers import (
+    APPLICATION,
+    HANG,
+    Asking,
+    Start,
+    ask,
+    gone,
+    needs_fork,
+    served,
+    serving,
+    starting,
+    wait_until,
+)
 
+from h2asgi import crew
 from h2asgi.scoreboard import NOT_ACCEPTING, Scoreboard
-from h2asgi.supervisor import Supervisor
 
-HANG = 60.0
-
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-
-APPLICATION = """
-import asyncio, os
-
-
-def note(text):
-    print(text, flush=True)
-
-
-async def app(scope, receive, send):
-    if scope["type"] == "lifespan":
-        await receive()
-        note("startup")
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        note("shutdown")
-        await send({"type": "lifespan.shutdown.complete"})
-        return
-    if scope["path"] == "/hang":
-        note("hanging")
-        await asyncio.sleep(0.5)
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"%d" % os.getpid()})
-"""
-
-Start = Callable[..., Command]
+pytestmark = needs_fork
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    (tmp_path / "application.py").write_text(APPLICATION)
-    commands: list[Command] = []
-
-    def start(*arguments: str, app: str = "application:app") -> Command:
-        named = ("-m", "h2asgi", app, "--no-access-log")
-        where = () if "--bind" in arguments else ("--port", "0")
-        command = Command(tmp_path, *named, *where, *arguments)
-        commands.append(command)
-        return command
-
-    yield start
-    for command in commands:
-        command.stop()  # workers notice that their supervisor is gone
-
-
-def serving(command: Command, count: int) -> tuple[str, list[int]]:
-    """Wait until so many workers serve: the server's URL, and their processes."""
-    url = f"http://localhost:{command.port()}"
-    return url, [served(command) for _ in range(count)]
-
-
-def served(command: Command) -> int:
-    return int(command.wait_for_error_line(r"worker \d+ \(process (\d+)\) serves")[1])
-
-
-def ask(url: str) -> int:
-    """The process that answers on a new connection."""
-    return int(httpx.get(url, trust_env=False, timeout=HANG).text)
-
-
-def gone(pid: int) -> bool:
-    try:
-        # A zombie that nobody reaps has gone, too.
-        return " Z " in Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + HANG
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    with starting(tmp_path) as start:
+        yield start
 
 
 def test_each_worker_has_a_lifespan_and_the_end_is_clean(start: Start) -> None:
@@ -181,6 +124,19 @@ def test_a_reload_replaces_every_worker_and_loses_no_request(start: Start) -> No
     code, _, errors = command.end()
     assert code == 0
     assert "error" not in errors
+
+
+def test_connections_in_use_are_told_before_they_are_closed(start: Start) -> None:
+    command = start("--workers", "2")
+    url, workers = serving(command, 2)
+    asking = [Asking(url, persistent=True) for _ in range(8)]
+    command.send(signal.SIGHUP)
+    command.wait_for_error_line("the workers have been replaced")
+    wait_until(lambda: all(map(gone, workers)))
+    for each in asking:
+        assert each.end()
+    command.send(signal.SIGTERM)
+    assert command.end()[0] == 0
 
 
 def test_new_code_that_does_not_start_leaves_the_old_in_place(start: Start, tmp_path: Path) -> None:
@@ -300,18 +256,70 @@ def test_a_row_of_the_scoreboard_belongs_to_one_worker() -> None:
 
 def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """By its heartbeat, over a process that has none."""
-    import h2asgi
-    from h2asgi import supervisor as module
-    from h2asgi.endpoint import Endpoint
-
-    supervisor = Supervisor(h2asgi.Config(), Endpoint(), 1)
+    workers = crew.Crew(1, None)  # type: ignore[arg-type]
     with subprocess.Popen(["sleep", "1000"]) as process:
-        row = supervisor._scoreboard.take_row()
+        row = workers._scoreboard.take_row()
         assert row is not None
-        worker = module._Worker(process.pid, row, None, 0.0, up=True)
-        supervisor._slots[0].worker = worker
-        supervisor._look()
+        workers.slots[0].worker = crew.Worker(process.pid, row, None, 0.0, up=True)
+        workers.look()
         assert process.poll() is None
-        monkeypatch.setattr(module, "HANG_TIMEOUT", -1.0)
-        supervisor._look()
+        monkeypatch.setattr(crew, "HANG_TIMEOUT", -1.0)
+        workers.look()
         assert process.wait(HANG) == -signal.SIGKILL
+
+
+def test_an_old_worker_may_end_while_its_successor_comes_up(start: Start, tmp_path: Path) -> None:
+    command = start("--workers", "2")
+    url, workers = serving(command, 2)
+    (tmp_path / "application.py").write_text(
+        "import os, time\nopen('importing', 'w').close()\n"
+        "while not os.path.exists('go'): time.sleep(0.01)\n" + APPLICATION
+    )
+    command.send(signal.SIGHUP)
+    wait_until((tmp_path / "importing").exists)
+    os.kill(workers[0], signal.SIGKILL)
+    command.wait_for_error_line("was killed by SIGKILL: its successor comes")
+    assert ask(url) == workers[1]
+    (tmp_path / "go").touch()
+    renewed = [served(command), served(command)]
+    command.wait_for_error_line("the workers have been replaced")
+    wait_until(lambda: ask(url) in renewed)
+
+
+def test_a_worker_that_was_coming_up_before_a_reload_is_replaced_once_more(
+    start: Start, tmp_path: Path
+) -> None:
+    command = start("--workers", "2", "--max-requests", "5")
+    url, workers = serving(command, 2)
+    (tmp_path / "application.py").write_text(
+        "import os, time\nopen('importing', 'w').close()\n"
+        "while not os.path.exists('go'): time.sleep(0.01)\n" + APPLICATION
+    )
+    while not (tmp_path / "importing").exists():
+        assert ask(url) in workers
+    code = APPLICATION.replace('b"%d" %', 'b"-%d" %')
+    (tmp_path / "application.py").write_text(code)
+    command.send(signal.SIGHUP)
+    command.wait_for_error_line("replacing the workers")
+    (tmp_path / "go").touch()
+    command.wait_for_error_line("the workers have been replaced")
+    wait_until(lambda: max(ask(url) for _ in range(4)) < 0)
+
+
+def test_a_reload_ends_when_nobody_is_left_to_go_on(start: Start, tmp_path: Path) -> None:
+    command = start("--workers", "2")
+    _, workers = serving(command, 2)
+    (tmp_path / "application.py").write_text(
+        "import os, time\nopen('importing', 'w').close()\n"
+        "while not os.path.exists('go'): time.sleep(0.01)\nraise RuntimeError('broken')"
+    )
+    command.send(signal.SIGHUP)
+    wait_until((tmp_path / "importing").exists)
+    os.kill(workers[0], signal.SIGKILL)
+    command.wait_for_error_line("its successor comes")
+    (tmp_path / "go").touch()
+    command.wait_for_error_line(r"ended with exit code 3: replacing it in")
+    (tmp_path / "application.py").write_text(APPLICATION)
+    assert served(command) not in workers
+    command.send(signal.SIGHUP)
+    command.wait_for_error_line("the workers have been replaced")

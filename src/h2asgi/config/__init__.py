@@ -16,6 +16,7 @@ from .bounds import MAX_HEADER_FIELDS, Limits, Timeouts
 from .listening import BindConfig, TLSConfig
 from .logging import LogConfig
 from .option import KIB, MIB, option
+from .processes import ProcessConfig
 from .protocols import HTTP1Config, HTTP2Config, WebSocketConfig
 from .proxies import ProxyConfig
 
@@ -29,6 +30,7 @@ __all__ = [
     "HTTP2Config",
     "Limits",
     "LogConfig",
+    "ProcessConfig",
     "ProxyConfig",
     "TLSConfig",
     "Timeouts",
@@ -62,7 +64,7 @@ class Config:
         "auto", "loop", "Protocols", "Event loop; auto takes uvloop when it is installed."
     )
     workers: int = option(
-        1, "workers", "Application",
+        1, "workers", "Processes",
         "Processes that share the listening sockets, each with an application of its own; "
         "auto is one for each usable core.",
         minimum=0, words={"auto": 0},
@@ -73,6 +75,7 @@ class Config:
     date_header: bool = option(
         True, "date-header", "Protocols", "Send a date field with responses."
     )
+    processes: ProcessConfig = field(default_factory=ProcessConfig)
     bind: BindConfig = field(default_factory=BindConfig)
     tls: TLSConfig = field(default_factory=TLSConfig)
     proxies: ProxyConfig = field(default_factory=ProxyConfig)

@@ -30,6 +30,18 @@ class BindConfig:
         2048, "backlog", "Listening",
         "Connections that the kernel may hold before they are accepted.", minimum=1,
     )  # fmt: skip
+    reuse_port: bool = option(
+        False, "reuse-port", "Listening",
+        "Give each worker a socket of its own on every port (SO_REUSEPORT), so that the kernel "
+        "spreads connections.",
+    )  # fmt: skip
+    unix_mode: str | None = option(
+        None, "unix-mode", "Listening",
+        "Permissions of socket files, in octal, such as 660. [default: as the umask has it]",
+    )  # fmt: skip
+    unix_owner: str | None = option(
+        None, "unix-owner", "Listening", "Owner of socket files.", metavar="USER[:GROUP]"
+    )
     redirect_http: int | None = option(
         None, "redirect-http", "Listening",
         "A further port, in the clear, whose clients are sent to https; mostly 80.",
@@ -73,6 +85,10 @@ class TLSConfig:
         "Certificate for clients that ask for NAME, such as example.com or *.example.com; "
         "--certfile is for all others. Repeatable.",
         metavar="NAME=CERTFILE[,KEYFILE]", separator=";",
+    )  # fmt: skip
+    watch: bool = option(
+        True, "watch-certificates", "TLS",
+        "Take certificates into use when their files change.",
     )  # fmt: skip
     check_authority: bool = option(
         False, "check-authority", "TLS",

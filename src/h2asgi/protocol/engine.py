@@ -112,6 +112,10 @@ class Engine(ABC):
         """
 
     @abstractmethod
+    def announce_shutdown(self) -> None:
+        """Make the next response the last one, where only a response can say so: on HTTP/1.1."""
+
+    @abstractmethod
     def terminate(self, error_code: int, reason: str) -> None:
         """End the connection now; ends in ``ConnectionTerminated``."""
 

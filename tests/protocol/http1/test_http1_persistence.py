@@ -306,6 +306,17 @@ def test_shutdown_between_requests_ends_at_once(peer: Peer) -> None:
     assert (end.error_code, end.unread_input) == (ErrorCode.NO_ERROR, False)
 
 
+def test_a_shutdown_that_is_announced_makes_the_next_response_the_last(peer: Peer) -> None:
+    peer.feed(GET)
+    peer.answer(1)
+    peer.received()
+    peer.engine.announce_shutdown()
+    assert peer.engine.take_events() == []
+    peer.feed(GET)
+    assert termination(peer.answer(2, b"ok")).error_code == ErrorCode.NO_ERROR
+    assert peer.received().endswith(b"connection: close\r\n\r\nok")
+
+
 def test_shutdown_lets_the_request_in_progress_finish(peer: Peer) -> None:
     peer.feed(post(2, b"h"))
     peer.engine.begin_shutdown(0.0)

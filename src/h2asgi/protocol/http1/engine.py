@@ -269,6 +269,10 @@ class HTTP1Engine(Engine):
             if not self._queue.size:
                 self.terminate(ErrorCode.NO_ERROR, "shutting down")
 
+    def announce_shutdown(self) -> None:
+        """See ``Engine``."""
+        self._last_request = 0
+
     def terminate(self, error_code: int, reason: str) -> None:
         """See ``Engine``."""
         if self._phase is _CLOSED:

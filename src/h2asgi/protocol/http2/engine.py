@@ -276,6 +276,9 @@ class HTTP2Engine(Engine):
         if not self._terminated:
             self._goaway.begin(now)
 
+    def announce_shutdown(self) -> None:
+        """See ``Engine``: a GOAWAY says it at any time."""
+
     def _notice_idle(self) -> None:
         """Start the idle time when the last stream has closed, or end if that was waited for."""
         if self._streams.open:

@@ -22,7 +22,7 @@ ARROWS = {
     "__main__": {"cli"},
     "cli": {
         *{"_version", "config", "devcerts", "entry", "errors", "importer", "options", "sockets"},
-        *{"protocol.engines", "tls"},
+        *{"protocol.engines", "tls", "trust"},
     },
     "entry": {
         *{"config", "errors", "importer", "logs", "options", "process", "server", "supervisor"},
@@ -30,25 +30,37 @@ ARROWS = {
     "supervisor": {
         *{"banner", "config", "endpoint", "errors", "process", "scoreboard", "worker"},
     },
-    "worker": {"config", "endpoint", "scoreboard", "server"},
+    "worker": {"config", "endpoint", "health", "scoreboard", "server"},
     "server": {
-        *{"admission", "banner", "config", "connection", "endpoint", "importer", "lifespan"},
-        *{"listener", "logs", "process", "redirect", "trace"},
+        *{"admission", "banner", "config", "connection", "endpoint", "forwarded", "health"},
+        *{"importer", "lifespan", "listener", "logs", "monitoring", "process", "protocol"},
+        *{"redirect", "trace"},
     },
-    "redirect": {"asgi", "config", "connection", "endpoint", "listener"},
-    "endpoint": {"banner", "config", "devcerts", "listener", "protocol.engines", "sockets", "tls"},
+    "redirect": {"asgi", "connection", "endpoint", "further_port"},
+    "monitoring": {"asgi", "connection", "endpoint", "further_port"},
+    "further_port": {"config", "connection", "listener", "protocol", "sockets", "trust"},
+    "endpoint": {
+        *{"banner", "config", "devcerts", "listener", "protocol.engines", "sockets", "tls"},
+        *{"trust"},
+    },
     "scoreboard": set(),
-    "listener": {"admission", "sockets", "tls_shared", "tls_transport"},
+    "listener": {
+        *{"admission", "health", "protocol", "sockets", "tls_shared", "tls_transport", "trust"},
+    },
     "connection": {
         *{"closing", "errors", "exchanges", "limits", "output", "protocol", "protocol.engines"},
-        *{"protocol.http2", "tcp", "timer", "tls_extension"},
+        *{"protocol.http2", "proxied", "tcp", "timer", "tls_extension"},
     },
+    "proxied": {"exchanges", "protocol"},
     "output": {"config", "protocol", "timer"},
     "closing": {"timer"},
     "exchanges": {
-        *{"asgi", "config", "errors", "protocol", "protocol.websocket", "tasks", "timer"},
-        *{"trace", "websocket_exchange"},
+        *{"asgi", "config", "errors", "forwarded", "health", "protocol", "protocol.websocket"},
+        *{"tasks", "timer", "trace", "websocket_exchange"},
     },
+    "forwarded": {"protocol", "trust"},
+    "trust": {"errors", "protocol"},
+    "health": set(),
     "websocket_exchange": {
         *{"asgi", "config", "errors", "protocol", "protocol.engines", "protocol.websocket"},
     },

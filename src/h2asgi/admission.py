@@ -46,7 +46,7 @@ class Admission:
 
     def __init__(self, limit: int, per_address: int | None, on_leave: Callable[[], None]) -> None:
         self.limit = limit
-        self._per_address = per_address
+        self.per_address = per_address
         self._on_leave = on_leave
         self.taken = 0
         self._by_client: dict[str, int] = {}
@@ -59,17 +59,22 @@ class Admission:
     def enter(self, host: str | None) -> Place | None:
         """Give a place, or None if this address has all that it may have.
 
-        ``host`` is the address of the client; None, as on a Unix socket, is nobody's.
+        ``host`` is the address of the client; None is nobody's, as on a Unix socket,
+        or not known yet.
         """
-        client = None
-        if host is not None and self._per_address is not None:
-            client = client_of(host)
-            count = self._by_client.get(client, 0)
-            if count >= self._per_address:
-                return None
-            self._by_client[client] = count + 1
+        place = Place(self)
+        if host is not None and not place.count_for(host):
+            return None
         self.taken += 1
-        return Place(self, client)
+        return place
+
+    def take_share(self, client: str) -> bool:
+        """Count one connection more for a client, if it may have one; for ``Place`` alone."""
+        count = self._by_client.get(client, 0)
+        if self.per_address is not None and count >= self.per_address:
+            return False
+        self._by_client[client] = count + 1
+        return True
 
     def leave(self, client: str | None) -> None:
         """Take a place back; for ``Place`` alone."""
@@ -88,9 +93,20 @@ class Place:
 
     __slots__ = ("_admission", "_client")
 
-    def __init__(self, admission: Admission, client: str | None) -> None:
+    def __init__(self, admission: Admission) -> None:
         self._admission: Admission | None = admission
+        self._client: str | None = None
+
+    def count_for(self, host: str) -> bool:
+        """Count it for ``host``; says whether that address may have it."""
+        admission = self._admission
+        if admission is None or admission.per_address is None:
+            return True
+        client = client_of(host)
+        if not admission.take_share(client):
+            return False
         self._client = client
+        return True
 
     def leave(self) -> None:
         """Give the place back."""

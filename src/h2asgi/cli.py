@@ -96,6 +96,7 @@ def _check(config: Config) -> None:
     """Try all that a start would do before it serves; ConfigurationError or ApplicationError."""
     from . import devcerts, importer, tls
     from .protocol.engines import http1_engine
+    from .trust import Trusted
 
     if config.http1.enabled:
         http1_engine(config.http1)
@@ -104,6 +105,7 @@ def _check(config: Config) -> None:
         tls.create_context(pair, http1=config.http1.enabled, http2=config.http2.enabled)
         for warning in tls.certificate_warnings(pair):
             click.echo(f"h2asgi: warning: {warning}", err=True)
+    Trusted(config.proxies.trusted)
     _check_addresses(config)
     importer.import_application(config)
 
@@ -114,6 +116,8 @@ def _check_addresses(config: Config) -> None:
     addresses = sockets.parse(config.bind, tls=config.tls.enabled)
     if config.bind.redirect_http is not None:
         addresses += sockets.parse_redirect(addresses, config.bind.redirect_http)
+    if config.proxies.health_bind is not None:
+        addresses += sockets.parse_health(config.proxies.health_bind)
     for address in addresses:
         if isinstance(address, sockets.InheritedSocket):
             continue  # closing it would take it from whoever is to use it

@@ -30,6 +30,8 @@ from .protocol.engine import Engine
 from .protocol.engines import http1_engine, http2_engine
 from .protocol.events import ConnectionTerminated, Event
 from .protocol.http2.frames import PREFACE
+from .protocol.proxy import ProxyHeader
+from .proxied import proxied
 from .tcp import cut_off, is_delivered, peer_has_closed
 from .timer import Timer
 from .tls_extension import tls_extension
@@ -64,7 +66,7 @@ class ServerState(ApplicationState):
 class Connection(asyncio.BufferedProtocol):
     """One connection, from the end of its handshake to the loss of its transport.
 
-    ``lost`` is called at that loss.
+    ``lost`` is called at that loss; ``proxied`` is what a load balancer has said of it.
     """
 
     def __init__(
@@ -74,12 +76,14 @@ class Connection(asyncio.BufferedProtocol):
         tls: bool,
         server: tuple[str, int | None],
         lost: Callable[[], None],
+        proxied: ProxyHeader | None = None,
     ) -> None:
         self._state = state
         self._loop = state.loop
         # The transport's side.
         self._tls = tls
         self._server = server
+        self._proxied = proxied
         self._lost = lost
         self._transport: asyncio.Transport | None = None
         self._made = self._loop.time()
@@ -118,6 +122,8 @@ class Connection(asyncio.BufferedProtocol):
             {} if ssl_object is None else {"tls": tls_extension(ssl_object)},
             None if ssl_object is None else ssl_object.context.covers,
         )
+        if self._proxied is not None:
+            self._endpoints = proxied(self._endpoints, self._proxied)
         if age := timeouts.max_connection_age:
             spread = random.uniform(1 - AGE_SPREAD, 1 + AGE_SPREAD)  # noqa: S311
             self._timer.set(self._reach_age, self._loop.time() + age * spread)

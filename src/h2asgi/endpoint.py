@@ -16,6 +16,7 @@ from .listener import Colleagues
 from .protocol.engines import engine_notes
 from .sockets import ListeningSocket
 from .tls import certificate_warnings, create_context
+from .trust import Trusted
 
 logger = logging.getLogger("h2asgi")
 
@@ -24,13 +25,18 @@ logger = logging.getLogger("h2asgi")
 class Endpoint:
     """``notes`` are lines for the operator, to be shown once it serves.
 
-    On ``redirect_sockets`` clients are sent to https, on ``redirect_port``.
+    On ``redirect_sockets`` clients are sent to https, on ``redirect_port``; on
+    ``health_sockets`` health checks are answered. ``trusted`` are believed about their
+    clients; ``proxies`` are the same where they use the PROXY protocol.
     """
 
     ssl_context: ssl.SSLContext | None = None
     sockets: Sequence[ListeningSocket] = ()
     redirect_sockets: Sequence[ListeningSocket] = ()
     redirect_port: int = 0
+    health_sockets: Sequence[ListeningSocket] = ()
+    trusted: Trusted = field(default_factory=lambda: Trusted(()))
+    proxies: Trusted | None = None
     colleagues: Colleagues | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -46,9 +52,9 @@ class Endpoint:
 
     def close(self) -> None:
         """Stop listening; harmless when it was done before."""
-        for listening in (*self.sockets, *self.redirect_sockets):
+        for listening in (*self.sockets, *self.redirect_sockets, *self.health_sockets):
             listening.close()
-        self.sockets = self.redirect_sockets = ()
+        self.sockets = self.redirect_sockets = self.health_sockets = ()
 
 
 def open_endpoint(config: Config) -> Endpoint:
@@ -56,16 +62,19 @@ def open_endpoint(config: Config) -> Endpoint:
     # An engine that was asked for and is not installed is missed here.
     for note in engine_notes(config.http1, config.http2, config.websocket):
         logger.warning("%s", note)
-    endpoint = Endpoint()
+    endpoint = Endpoint(trusted=Trusted(config.proxies.trusted))
+    endpoint.proxies = endpoint.trusted if config.proxies.proxy_protocol else None
     endpoint.renew_certificate(config)
     wanted = sockets.parse(config.bind, tls=config.tls.enabled)
     endpoint.sockets = sockets.listen(wanted, config.bind.backlog)
-    if config.bind.redirect_http is not None:
-        try:
+    try:
+        if config.bind.redirect_http is not None:
             _redirect(endpoint, config.bind, wanted, config.bind.redirect_http)
-        except BaseException:
-            endpoint.close()
-            raise
+        if config.proxies.health_bind is not None:
+            _health(endpoint, config, config.proxies.health_bind)
+    except BaseException:
+        endpoint.close()
+        raise
     return endpoint
 
 
@@ -79,6 +88,13 @@ def _redirect(
     endpoint.redirect_port = config.redirect_to or next(tcp_ports)
     for url in banner.urls([found.address for found in endpoint.redirect_sockets], "http"):
         endpoint.notes.append(f"{url} leads to https, port {endpoint.redirect_port}")
+
+
+def _health(endpoint: Endpoint, config: Config, address: str) -> None:
+    wanted = sockets.parse_health(address)
+    endpoint.health_sockets = sockets.listen(wanted, config.bind.backlog)
+    for url in banner.urls([found.address for found in endpoint.health_sockets], "http"):
+        endpoint.notes.append(f"health checks are answered on {url}, {config.proxies.health_path}")
 
 
 def _context(config: Config, notes: list[str]) -> ssl.SSLContext:

@@ -26,6 +26,8 @@ from .asgi.scope import (
 )
 from .config import Config
 from .errors import ClientDisconnected, ErrorCode
+from .forwarded import Forwarding
+from .health import HEALTH_FIELDS, Health
 from .protocol.engine import SEND_HIGH_WATER, Engine
 from .protocol.events import (
     DataReceived,
@@ -60,6 +62,7 @@ class ApplicationState:
 
     ``on_idle`` is called whenever a connection, or the last application task, is gone.
     ``beginning`` counts requests whose application is called in the next turn of the loop.
+    ``forwarding`` and ``health`` are None where nothing is believed and nothing asked.
     """
 
     app: Application
@@ -69,6 +72,8 @@ class ApplicationState:
     trace: Trace | None = None
     lifespan_state: dict[str, Any] | None = None
     on_idle: Callable[[], None] | None = None
+    forwarding: Forwarding | None = None
+    health: Health | None = None
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     beginning: int = 0
 
@@ -106,6 +111,8 @@ class Exchanges:
         "_cycles",
         "_endpoints",
         "_engine",
+        "_forwarding",
+        "_health",
         "_limit",
         "_loop",
         "_outliving",
@@ -140,6 +147,10 @@ class Exchanges:
             endpoints.scheme, endpoints.client, endpoints.server, state.config.root_path
         )
         self._engine = engine
+        self._health = state.health
+        forwarding = state.forwarding
+        believed = forwarding is not None and forwarding.believes(endpoints.client)
+        self._forwarding = forwarding if believed else None
         self._limit = state.config.limits.concurrency
         self.send_headers = engine.send_headers  # no flush: send_data or flush follows at once
         self._schedule_flush = schedule_flush
@@ -162,6 +173,9 @@ class Exchanges:
 
     def _on_request_received(self, event: RequestReceived) -> None:
         state = self._state
+        if self._health is not None and self._health.is_asked_by(event):
+            self._respond(event, *self._health.answer(), HEALTH_FIELDS)
+            return
         if self._outliving and self._too_many_run():
             self._engine.reset_stream(event.stream_id, ErrorCode.REFUSED_STREAM)
             return
@@ -177,6 +191,8 @@ class Exchanges:
             return
         scope = http_scope(self._scope, event, state.lifespan_state, None)
         offer_http_extensions(scope, event, self._endpoints.extensions)
+        if self._forwarding is not None:
+            self._forwarding.apply(scope, event.headers)
         cycle = HTTPCycle(self, event, scope, state.default_headers)
         self._cycles[event.stream_id] = cycle
         if self._client_closed:
@@ -210,6 +226,8 @@ class Exchanges:
         scope = websocket_scope(
             self._scope, event, handshake.subprotocols, state.lifespan_state, extensions
         )
+        if self._forwarding is not None:
+            self._forwarding.apply(scope, event.headers)
         response = HTTPCycle(self, event, scope, defaults)
         websocket = WebSocketExchange(
             self, self._engine, self._loop, handshake, response, defaults, config
@@ -464,6 +482,8 @@ class Exchanges:
         duration: float,
     ) -> None:
         client = self._endpoints.client
+        if self._forwarding is not None and not isinstance(request, RequestRejected):
+            client = self._forwarding.origin(request.headers).client or client
         method, target, version = request.method, request.target, request.http_version
         trace.request_finished(
             RequestRecord(client, method, target, version, status, body_size, duration)

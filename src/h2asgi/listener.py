@@ -17,9 +17,12 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from .admission import Admission, Place
+from .health import State
+from .protocol.proxy import MalformedProxyHeader, ProxyHeader, ProxyHeaderParser
 from .sockets import ListeningSocket
 from .tls_shared import SharedByTransports
 from .tls_transport import TLSTransport
+from .trust import Trusted
 
 logger = logging.getLogger("h2asgi")
 
@@ -65,7 +68,9 @@ COLLEAGUES_TIME = 0.01
 once. As long as none does, twice as many as the last time are taken after each such pause."""
 
 ServerAddress = tuple[str, int | None]
-Factory = Callable[[ServerAddress, Callable[[], None]], asyncio.BufferedProtocol]
+Factory = Callable[
+    [ServerAddress, Callable[[], None], ProxyHeader | None], asyncio.BufferedProtocol
+]
 
 
 class Colleagues(Protocol):
@@ -77,15 +82,20 @@ class Colleagues(Protocol):
     def fewest(self) -> int:
         """How many the worker has that has the fewest, this one included."""
 
+    def state(self) -> State:
+        """Say whether any of them serves, this one included."""
+
 
 class Listener:
     """Accepts on several sockets, and owns them and the handshakes under way.
 
-    ``factory`` makes the protocol of one connection, given the address it came
-    in by as in the ASGI scope's ``server``, and what it has to call once it is lost. It
-    is called as soon as the connection is accepted; ``connection_made`` follows the TLS
-    handshake. ``limit`` and ``per_address`` are those of ``Admission``; ``on_full`` is called
-    when somebody waits for a place that is not there, and again every ``ROOM_INTERVAL``.
+    ``factory`` makes the protocol of one connection, given the address it came in by as in
+    the ASGI scope's ``server``, what it has to call once it is lost, and what a load balancer
+    has said of it. ``connection_made`` follows the TLS handshake. ``limit`` and ``per_address``
+    are those of ``Admission``; ``on_full`` is called when somebody waits for a place that is
+    not there, and again every ``ROOM_INTERVAL``. With ``proxies`` connections are taken from
+    those alone, and only with a header of the PROXY protocol in front, which has its part of
+    ``handshake_timeout``.
     """
 
     def __init__(
@@ -100,7 +110,9 @@ class Listener:
         on_full: Callable[[], None],
         limit_name: str = "--limit-connections",
         colleagues: Colleagues | None = None,
+        proxies: Trusted | None = None,
     ) -> None:
+        self._proxies = proxies
         self._colleagues = colleagues
         self._fewest = 0  # that a colleague had at the end of the last pause
         self._share = 1  # connections to take at the end of one
@@ -142,9 +154,10 @@ class Listener:
     async def cancel_handshakes(self) -> None:
         """End the handshakes under way; returns when there are none left.
 
-        A connection in the clear has none and is through in a turn or two.
+        A connection in the clear has none and is through in a turn or two, unless a load
+        balancer is to say whose it is.
         """
-        if self._ssl_context is not None:
+        if self._ssl_context is not None or self._proxies is not None:
             # A task that is cancelled before its first step never gets to own its socket.
             await asyncio.sleep(0)
             for task in self._handshakes:
@@ -182,7 +195,14 @@ class Listener:
         return True
 
     def _admit(self, sock: socket.socket, peer: Any) -> None:
-        place = self._admission.enter(peer[0] if isinstance(peer, tuple) else None)
+        host = peer[0] if isinstance(peer, tuple) else None
+        if self._proxies is not None:
+            if not self._proxies.peer(host):
+                logger.debug("%s is none of --forwarded-allow-ips", host or "a Unix socket")
+                sock.close()
+                return
+            host = None  # whose address counts is in the header
+        place = self._admission.enter(host)
         if place is None:
             logger.debug("%s has as many connections as one address may have", peer[0])
             sock.close()
@@ -280,13 +300,9 @@ class Listener:
     async def _connect(self, sock: socket.socket, place: Place) -> None:
         connected = False
         try:
-            protocol = self._protocol_of(sock, place)
-            if self._ssl_context is None:
-                await self._loop.connect_accepted_socket(lambda: protocol, sock)
-            else:
-                await self._connect_tls(protocol, sock, self._ssl_context)
+            await self._set_up(sock, place)
             connected = True
-        except OSError as error:
+        except (OSError, MalformedProxyHeader) as error:
             # Plain HTTP on the TLS port, a time-out, a reset, no common version:
             # a peer's affair, and ssl.SSLError is an OSError.
             logger.debug("a connection failed before its first byte: %s", error)
@@ -296,23 +312,47 @@ class Listener:
             if not connected:
                 place.leave()
 
-    def _protocol_of(self, sock: socket.socket, place: Place) -> asyncio.BufferedProtocol:
+    async def _set_up(self, sock: socket.socket, place: Place) -> None:
+        transport: TLSTransport | None = None
         try:
-            return self._factory(_set_options(sock), place.leave)
+            server = _set_options(sock)
+            left = self._handshake_timeout
+            header = None
+            if self._proxies is not None:
+                left += self._loop.time()
+                header = await self._read_header(sock, place)
+                left = max(0.0, left - self._loop.time())
+            protocol = self._factory(server, place.leave, header)
+            if self._ssl_context is not None:
+                transport = TLSTransport(self._loop, sock, self._ssl_context, self._shared)
+                await transport.handshake(left)
         except BaseException:
             sock.close()  # no transport will
             raise
+        if transport is None:
+            await self._loop.connect_accepted_socket(lambda: protocol, sock)
+        else:
+            transport.start(protocol)
 
-    async def _connect_tls(
-        self, protocol: asyncio.BufferedProtocol, sock: socket.socket, context: ssl.SSLContext
-    ) -> None:
+    async def _read_header(self, sock: socket.socket, place: Place) -> ProxyHeader:
+        """Read whose the connection is, and nothing behind that."""
+        parser = ProxyHeaderParser()
         try:
-            transport = TLSTransport(self._loop, sock, context, self._shared)
-            await transport.handshake(self._handshake_timeout)
-        except BaseException:
-            sock.close()
-            raise
-        transport.start(protocol)
+            async with asyncio.timeout(self._handshake_timeout):
+                while parser.wanted:
+                    data = await self._loop.sock_recv(sock, parser.wanted)
+                    if not data:
+                        raise ConnectionResetError("it ended before its PROXY header did")
+                    parser.feed(data)
+        except TimeoutError:
+            raise TimeoutError("its PROXY header took too long") from None
+        header = parser.header
+        assert header is not None
+        if header.source is not None and not place.count_for(header.source[0]):
+            raise ConnectionAbortedError(
+                f"{header.source[0]} has as many connections as one address may have"
+            )
+        return header
 
 
 def _set_options(sock: socket.socket) -> ServerAddress:

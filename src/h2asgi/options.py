@@ -24,8 +24,8 @@ from .errors import ConfigurationError
 ENVIRONMENT_PREFIX = "H2ASGI_"
 
 TOPICS = (
-    *("Application", "Listening", "TLS", "Protocols", "WebSockets", "Timeouts", "Limits"),
-    "Logging",
+    *("Application", "Listening", "TLS", "Load balancers", "Protocols", "WebSockets"),
+    *("Timeouts", "Limits", "Logging"),
 )
 """The order in which ``--help`` and ``--print-config`` show the options."""
 
@@ -39,6 +39,9 @@ _TRUE = frozenset(("1", "true", "yes", "on"))
 _FALSE = frozenset(("0", "false", "no", "off"))
 _origin = re.compile(r"null|[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@]+").fullmatch
 """RFC 6454 section 6.2: a scheme, a host and perhaps a port, without a path."""
+
+_path = re.compile(r"/[!$%&'()*+,\-./0-9:;=@A-Z_a-z~]*").fullmatch
+"""RFC 3986 section 3.3, as a target has it."""
 
 _QUOTED_LENGTH = 60
 """Characters of a wrong value that a message repeats: it is to stay one readable sentence."""
@@ -318,6 +321,7 @@ def _cross_check(values: Mapping[str, Any], labels: Mapping[str, str]) -> None:
     if current("redirect_to") and current("redirect_http") is None:
         raise ConfigurationError(f"{labels['redirect_to']} is given without redirect_http")
     _check_client_certificates(current, labels)
+    _check_proxies(current, labels)
     if not current("http1") and not current("http2"):
         raise ConfigurationError("HTTP/1.1 and HTTP/2 are both switched off: nothing to serve")
     window, limit = current("http2_connection_window"), current("http2_max_connection_window")
@@ -347,6 +351,24 @@ def _check_client_certificates(current: Callable[[str], Any], labels: Mapping[st
                 f"{labels[name]} is given, but no client is asked for a certificate:"
                 " set cert_reqs to optional or required"
             )
+
+
+def _check_proxies(current: Callable[[str], Any], labels: Mapping[str, str]) -> None:
+    """See that who is to be believed is named, and where health checks are answered."""
+    for name in ("proxy_protocol", "forwarded"):
+        if current(name) and not current("forwarded_allow_ips"):
+            raise ConfigurationError(
+                f"{labels[name]} is given without forwarded_allow_ips: name the proxies to believe"
+            )
+    path = current("health_path")
+    if path is not None and not _path(path):
+        raise ConfigurationError(
+            f"{labels['health_path']} must be a path such as /healthz, not {path!r}"
+        )
+    if current("health_bind") and path is None:
+        raise ConfigurationError(
+            f"{labels['health_bind']} is given without health_path: say what to answer there"
+        )
 
 
 def to_toml(config: Config) -> str:

@@ -1,7 +1,7 @@
 """A table in memory that a supervisor and its workers share: who is alive, and how busy.
 
-A row belongs to one worker, which alone writes it. Both columns are machine
-words, which are written whole.
+A row belongs to one worker, which alone writes it. Both columns, and what the
+supervisor says to all, are machine words, which are written whole.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ class Scoreboard:
     """To be made before the workers are forked; ``rows`` is how many there may be at a time."""
 
     def __init__(self, rows: int) -> None:
-        memory = memoryview(mmap.mmap(-1, 2 * 8 * rows))
+        memory = memoryview(mmap.mmap(-1, 8 * (2 * rows + 1)))
         self._seen = memory[: 8 * rows].cast("d")
-        self._connections = memory[8 * rows :].cast("q")
+        self._connections = memory[8 * rows : 8 * 2 * rows].cast("q")
+        self._draining = memory[8 * 2 * rows :].cast("q")
         self._free = set(range(rows))
         for row in self._free:
             self._connections[row] = NOT_ACCEPTING
@@ -49,6 +50,18 @@ class Scoreboard:
     def set_connections(self, row: int, count: int) -> None:
         """Say how many connections the worker has, or ``NOT_ACCEPTING``."""
         self._connections[row] = count
+
+    def accepting(self) -> bool:
+        """Say whether any worker accepts connections."""
+        return any(count != NOT_ACCEPTING for count in self._connections)
+
+    def drain(self) -> None:
+        """Let the workers know that all of them are about to stop; for the supervisor."""
+        self._draining[0] = 1
+
+    def draining(self) -> bool:
+        """Say whether they are."""
+        return bool(self._draining[0])
 
     def fewest_connections(self) -> int:
         """Give the count of the worker that has the fewest among those that accept, or 0."""

@@ -21,10 +21,14 @@ from .admission import default_limit
 from .config import Config
 from .connection import Connection, ServerState
 from .endpoint import Endpoint, open_endpoint
+from .forwarded import Forwarding
+from .health import Health
 from .importer import ASGIApplication, import_application
 from .lifespan import Lifespan
 from .listener import Listener, ServerAddress
-from .redirect import RedirectListener
+from .monitoring import MonitoringPort
+from .protocol.proxy import ProxyHeader
+from .redirect import RedirectPort
 from .trace import Trace
 
 logger = logging.getLogger("h2asgi")
@@ -71,7 +75,11 @@ class Server:
         """Where it listens: (host, port), or the path of a Unix socket."""
         self.redirect_addresses: list[tuple[str, int] | str] = []
         """Where it sends clients to https, with ``redirect_http``."""
-        self._redirect: RedirectListener | None = None
+        self.health_addresses: list[tuple[str, int] | str] = []
+        """Where it answers health checks in the clear, with ``health_bind``."""
+        self._redirect: RedirectPort | None = None
+        self._monitoring: MonitoringPort | None = None
+        self._health: Health | None = None
         self._config = replace(config or Config(), app=app)
         self._trace = trace
         self._application: ASGIApplication | None = None
@@ -112,6 +120,7 @@ class Server:
             raise
         self.addresses = self._endpoint.addresses
         self.redirect_addresses = [found.address for found in self._endpoint.redirect_sockets]
+        self.health_addresses = [found.address for found in self._endpoint.health_sockets]
 
     def close_sockets(self) -> None:
         """Stop listening; harmless when it was done before."""
@@ -123,38 +132,69 @@ class Server:
         loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._lifespan = Lifespan(self._application, config.lifespan)
-        await self._lifespan.startup()
         self._default_fields = DefaultFields(server=config.server_header, date=config.date_header)
-        self._state = ServerState(
-            app=self._application,
+        self._default_fields.start(loop)
+        self._state = self._make_state(self._application, loop)
+        if self._endpoint.health_sockets:
+            self._monitoring = MonitoringPort(self._endpoint, self._state)
+            self._monitoring.start()
+        try:
+            await self._lifespan.startup()
+        except BaseException:
+            await self._end_watch()
+            raise
+        self._state.lifespan_state = self._lifespan.state
+        self._listen()
+        if self.alone:
+            banner.announce(config, self.addresses, self._endpoint.notes, process.loop_name(loop))
+
+    def _make_state(
+        self, application: ASGIApplication, loop: asyncio.AbstractEventLoop
+    ) -> ServerState:
+        config, endpoint = self._config, self._endpoint
+        proxies = config.proxies
+        if proxies.health_path is not None:
+            colleagues = endpoint.colleagues
+            of_all = None if colleagues is None else colleagues.state
+            self._health = Health(proxies.health_path, of_all)
+        return ServerState(
+            app=application,
             config=config,
             loop=loop,
             trace=self._trace or logs.embedded_access_log(config.log),
             default_headers=self._default_fields,
-            lifespan_state=self._lifespan.state,
+            on_idle=self._changed.set,
+            forwarding=Forwarding(endpoint.trusted, proxies.fields) if proxies.fields else None,
+            health=self._health,
         )
-        self._state.on_idle = self._changed.set
+
+    def _listen(self) -> None:
+        config, endpoint = self._config, self._endpoint
+        timeouts = config.timeouts
+        tls = endpoint.ssl_context is not None
         self._listener = Listener(
-            list(self._endpoint.sockets),
+            list(endpoint.sockets),
             self._connection,
-            ssl_context=self._endpoint.ssl_context,
-            handshake_timeout=config.timeouts.tls_handshake,
+            ssl_context=endpoint.ssl_context,
+            handshake_timeout=timeouts.tls_handshake if tls else timeouts.first_bytes,
             limit=config.limits.connections or default_limit(),
             per_address=config.limits.connections_per_address,
             on_full=self._make_room,
-            colleagues=self._endpoint.colleagues,
+            colleagues=endpoint.colleagues,
+            proxies=endpoint.proxies,
         )
-        self._default_fields.start(loop)
         self._listener.start()
-        if self._endpoint.redirect_sockets:
-            self._redirect = RedirectListener(self._endpoint, self._state)
+        if endpoint.redirect_sockets:
+            self._redirect = RedirectPort(endpoint, self._state)
             self._redirect.start()
-        if self.alone:
-            banner.announce(config, self.addresses, self._endpoint.notes, process.loop_name(loop))
+        if self._health is not None:
+            self._health.state = "serving"
 
-    def _connection(self, server: ServerAddress, lost: Callable[[], None]) -> Connection:
+    def _connection(
+        self, server: ServerAddress, lost: Callable[[], None], proxied: ProxyHeader | None
+    ) -> Connection:
         tls = self._endpoint.ssl_context is not None
-        return Connection(self._state, tls=tls, server=server, lost=lost)
+        return Connection(self._state, tls=tls, server=server, lost=lost, proxied=proxied)
 
     def _make_room(self) -> None:
         """Have connections give way to new ones that have been idle, the longest ones first."""
@@ -170,6 +210,7 @@ class Server:
     async def _stop(self) -> None:
         """Let requests finish, then insist; every step has its bound."""
         try:
+            await self._drain()
             self._listener.stop()
             await self._listener.cancel_handshakes()
             if self._redirect is not None:
@@ -184,7 +225,22 @@ class Server:
             await self._lifespan.cancel()
             raise
         finally:
-            self._default_fields.stop()
+            await self._end_watch()
+
+    async def _end_watch(self) -> None:
+        """End what goes on beside the application."""
+        self._default_fields.stop()
+        if self._monitoring is not None:
+            await self._monitoring.stop()
+
+    async def _drain(self) -> None:
+        """Have load balancers take note before anything ends."""
+        if self._health is not None:
+            self._health.state = "draining"
+        delay = self._config.proxies.drain_delay
+        if delay:
+            logger.info("serving on for %g s, while health checks are told to go elsewhere", delay)
+            await asyncio.sleep(delay)
 
     async def _finish_requests(self) -> None:
         state, limit = self._state, self._config.timeouts.graceful

@@ -116,32 +116,37 @@ def parse_redirect(addresses: list[Address], port: int) -> list[Address]:
     return [TCPAddress(tuple(dict.fromkeys(hosts)), port)]
 
 
-def _parse_bind(text: str) -> Address:
+def parse_health(text: str) -> list[Address]:
+    """Say where to answer health checks: one address, as ``--bind`` has it."""
+    return [_parse_bind(text, "--health-bind")]
+
+
+def _parse_bind(text: str, option: str = "--bind") -> Address:
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path or "\0" in path:
-            raise ConfigurationError(f"--bind {text!r} has no path: write unix:/path/to/socket")
+            raise ConfigurationError(f"{option} {text!r} has no path: write unix:/path/to/socket")
         return UnixAddress(path)
     if text.startswith("fd://"):
         number = text.removeprefix("fd://")
         if not _is_number(number, maximum=2**31 - 1):
-            raise ConfigurationError(f"--bind {text!r} has no descriptor: write, say, fd://3")
+            raise ConfigurationError(f"{option} {text!r} has no descriptor: write, say, fd://3")
         return InheritedSocket(int(number))
     host, colon, port = text.rpartition(":")
     if not colon or not _is_number(port, maximum=65_535):
         raise ConfigurationError(
-            f"--bind {text!r} has no port from 0 to 65535: write host:port, [::1]:port, "
+            f"{option} {text!r} has no port from 0 to 65535: write host:port, [::1]:port, "
             "unix:/path or fd://3"
         )
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
         raise ConfigurationError(
-            f"--bind {text!r} is ambiguous: put the IPv6 address in brackets, [::1]:{port}"
+            f"{option} {text!r} is ambiguous: put the IPv6 address in brackets, [::1]:{port}"
         )
     if not host:
         raise ConfigurationError(
-            f"--bind {text!r} has no host: write 0.0.0.0:{port} or [::]:{port} for every address"
+            f"{option} {text!r} has no host: write 0.0.0.0:{port} or [::]:{port} for every address"
         )
     return TCPAddress((host,), int(port))
 

@@ -5,10 +5,10 @@ endpoint, forks the workers, and waits. A worker leaves ``Supervisor.run`` by
 the same door as the supervisor, with its ``Ties``, so that its process ends as
 any Python process does.
 
-Signals: SIGTERM and SIGINT let the workers finish; the second one, or SIGQUIT,
-kills them. SIGHUP replaces one worker after the other, the new one serving
-before the old one stops; a new one that does not come up leaves the old ones
-as they are.
+Signals: SIGTERM and SIGINT let the workers finish, after the delay in which load
+balancers take note; the second one, or SIGQUIT, kills them. SIGHUP replaces one
+worker after the other, the new one serving before the old one stops; a new one
+that does not come up leaves the old ones as they are.
 """
 
 from __future__ import annotations
@@ -119,6 +119,7 @@ class Supervisor:
         self._slots = [_Slot(number) for number in range(1, count + 1)]
         self._slots[0].spawn_at = 0.0  # the others follow: what fails is to be said once
         self._renewing: list[_Slot] = []  # still to be renewed, the first one under way
+        self._stop_at: float | None = None  # when the workers are to be told, while they drain
         self._stopping = False
         self._has_served = False
 
@@ -144,7 +145,10 @@ class Supervisor:
     def _wait(self) -> None:
         pipes = [worker.ready for worker in self._all() if worker.ready is not None]
         # A readable pipe says "ready", or has ended: its worker is about to be reaped.
-        readable, _, _ = select.select([self._signals.fd, *pipes], [], [], LOOK_INTERVAL)
+        patience = LOOK_INTERVAL
+        if self._stop_at is not None and not self._stopping:
+            patience = min(patience, max(0.0, self._stop_at - time.monotonic()))
+        readable, _, _ = select.select([self._signals.fd, *pipes], [], [], patience)
         for slot in self._slots:
             for worker in slot.workers:
                 if worker.ready in readable:
@@ -171,16 +175,17 @@ class Supervisor:
                 self._renew_next()
 
     def _on_signal(self, number: int) -> None:
+        asked_before = self._stopping or self._stop_at is not None
         if number == signal.SIGHUP:
             self._renew()
-        elif number == signal.SIGQUIT or (number in process.STOP_SIGNALS and self._stopping):
+        elif number == signal.SIGQUIT or (number in process.STOP_SIGNALS and asked_before):
             self._begin_stop()
             self.exit_code = 128 + number
             for worker in self._all():
                 _kill(worker, signal.SIGKILL)
         elif number in process.STOP_SIGNALS:
             logger.info("stopping")
-            self._begin_stop()
+            self._begin_drain()
 
     def _reap(self) -> None:
         """Take note of processes that have ended; as process 1, of anybody's."""
@@ -197,8 +202,10 @@ class Supervisor:
                         self._on_ended(slot, worker, os.waitstatus_to_exitcode(status))
 
     def _look(self) -> None:
-        """Kill who hangs or does not stop in time."""
+        """Begin the stop when it is due; kill who hangs or does not stop in time."""
         now = time.monotonic()
+        if self._stop_at is not None and now >= self._stop_at and not self._stopping:
+            self._begin_stop()
         for slot in self._slots:
             for worker in slot.workers:
                 if worker.kill_at is not None and now >= worker.kill_at:
@@ -290,7 +297,7 @@ class Supervisor:
         )
 
     def _renew(self) -> None:
-        if self._stopping or self._renewing:
+        if self._stopping or self._stop_at is not None or self._renewing:
             return
         try:
             self._endpoint.renew_certificate(self._config)
@@ -306,6 +313,14 @@ class Supervisor:
             self._renewing[0].spawn_at = 0.0
         else:
             logger.info("the workers have been replaced")
+
+    def _begin_drain(self) -> None:
+        """Have health checks say that the end is near, and go on until ``_stop_at``."""
+        self._scoreboard.drain()
+        delay = self._config.proxies.drain_delay
+        if delay:
+            logger.info("serving on for %g s, while health checks are told to go elsewhere", delay)
+        self._stop_at = time.monotonic() + delay
 
     def _begin_stop(self) -> None:
         self._stopping = True

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from .config import Config
 from .endpoint import Endpoint
+from .health import State
 from .scoreboard import NOT_ACCEPTING, Scoreboard
 from .server import run_server
 
@@ -56,6 +57,12 @@ class Ties:
         """See ``listener.Colleagues``."""
         return self.scoreboard.fewest_connections()
 
+    def state(self) -> State:
+        """See ``listener.Colleagues``."""
+        if self.scoreboard.draining():
+            return "draining"
+        return "serving" if self.scoreboard.accepting() else "starting"
+
     async def _beat(self) -> None:
         while True:
             self.scoreboard.beat(self.row)
@@ -67,8 +74,12 @@ def serve(config: Config, endpoint: Endpoint, ties: Ties) -> None:
 
     Raises ``ConfigurationError`` and ``ApplicationError``.
     """
-    # The files of Unix sockets are the supervisor's to remove.
-    sockets = [replace(listening, file=None) for listening in endpoint.sockets]
-    run_server(
-        config, replace(endpoint, sockets=sockets, colleagues=ties), ties.serving(), STOP_SIGNALS
+    # The files of Unix sockets are the supervisor's to remove, and the delay its to wait for.
+    own = replace(
+        endpoint,
+        sockets=[replace(listening, file=None) for listening in endpoint.sockets],
+        health_sockets=[replace(listening, file=None) for listening in endpoint.health_sockets],
+        colleagues=ties,
     )
+    config = replace(config, proxies=replace(config.proxies, drain_delay=0.0))
+    run_server(config, own, ties.serving(), STOP_SIGNALS)

@@ -24,8 +24,12 @@ def other_value(option: Option) -> Any:
         return not option.default
     if option.name == "ws_origin":
         return ("https://first.example", "https://second.example:8443")
+    if option.name == "forwarded_allow_ips":
+        return ("10.0.0.5", "2001:db8::/32")
     if option.kind is tuple:
         return ("first", "second")
+    if option.name == "health_path":
+        return "/healthz"
     if option.choices:
         return option.choices[-1]
     if option.kind is str:
@@ -66,6 +70,9 @@ def needed(option: Option) -> dict[str, Any]:
         "cert_reqs": {"certfile": "cert.pem", "ca_certs": "ca.pem"},
         "crl_file": {"certfile": "cert.pem", "cert_reqs": "optional", "ca_certs": "ca.pem"},
         "http2_max_connection_window": {"http2_connection_window": 65_535},
+        "proxy_protocol": {"forwarded_allow_ips": ("10.0.0.5",)},
+        "forwarded": {"forwarded_allow_ips": ("10.0.0.5",)},
+        "health_bind": {"health_path": "/healthz"},
     }
     return needs.get(option.name, {})
 

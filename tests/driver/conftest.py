@@ -43,9 +43,15 @@ class Driver:
     def request_finished(self, record: RequestRecord) -> None:
         self.records.append(record)
 
-    def connect(self, alpn: str | bool | None = False, *, peername: Any = ("192.0.2.1", 5000)):
+    def connect(
+        self,
+        alpn: str | bool | None = False,
+        *,
+        peername: Any = ("192.0.2.1", 5000),
+        **options: Any,
+    ):
         """Accept a connection: in the clear, or over TLS with what ALPN selected."""
-        return self._accept(Peer, alpn, peername)
+        return self._accept(Peer, alpn, peername, **options)
 
     def http1(self, **options: Any) -> Peer:
         return self._accept(Peer, "http/1.1", **options)
@@ -53,10 +59,13 @@ class Driver:
     def http2(self, **settings: int) -> HTTP2Peer:
         return self._accept(HTTP2Peer, "h2").start(**settings)
 
-    def _accept(self, kind: Any, alpn: Any, peername: Any = ("192.0.2.1", 5000)) -> Any:
+    def _accept(
+        self, kind: Any, alpn: Any, peername: Any = ("192.0.2.1", 5000), **options: Any
+    ) -> Any:
         connection = Connection(
-            self.state, tls=alpn is not False, server=("192.0.2.9", 443), lost=lambda: None
-        )
+            self.state, tls=alpn is not False, server=("192.0.2.9", 443), lost=lambda: None,
+            **options,
+        )  # fmt: skip
         transport = FakeTransport(self.loop, connection, peername, alpn)
         connection.connection_made(transport)
         peer = kind(self.loop, connection, transport)

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-NAMES = ("http2", "http1", "headers", "websocket", "handshake")
+NAMES = ("http2", "http1", "headers", "websocket", "handshake", "proxy")
 
-PEERS = [FOLDER.parent / "protocol" / name for name in ("http1", "http2", "websocket")]
+PROTOCOL = FOLDER.parent / "protocol"
+PEERS = [PROTOCOL, *(PROTOCOL / name for name in ("http1", "http2", "websocket"))]
 sys.path += map(str, [FOLDER, *PEERS])
 
 

@@ -14,7 +14,7 @@ from apps.letters import HANG
 from serving import Certificate
 
 import h2asgi
-from h2asgi import redirect
+from h2asgi import further_port, redirect
 from h2asgi.errors import ConfigurationError
 from h2asgi.options import make_config
 from h2asgi.sockets import TCPAddress, UnixAddress, parse_redirect
@@ -120,7 +120,7 @@ def test_the_port_is_the_one_listened_on(certificate: Certificate) -> None:
 
 
 def test_a_head_has_its_own_small_bound(certificate: Certificate) -> None:
-    long = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * redirect.MAX_HEAD_SIZE + b"\r\n\r\n"
+    long = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * further_port.MAX_HEAD_SIZE + b"\r\n\r\n"
 
     async def test(server: h2asgi.Server) -> None:
         assert (await ask(server, long))[0] == b"431"

@@ -27,7 +27,9 @@ class FakeServerState:
     loop: asyncio.AbstractEventLoop
     trace: Any
     default_headers: Any
-    lifespan_state: dict[str, Any] | None
+    lifespan_state: dict[str, Any] | None = None
+    forwarding: Any = None
+    health: Any = None
     connections: set[Any] = field(default_factory=set)
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     on_idle: Any = None
@@ -48,7 +50,13 @@ class FakeServerState:
 
 class FakeConnection(asyncio.BufferedProtocol):
     def __init__(
-        self, state: Any, *, tls: bool, server: tuple[str, int | None], lost: Callable[[], None]
+        self,
+        state: Any,
+        *,
+        tls: bool,
+        server: tuple[str, int | None],
+        lost: Callable[[], None],
+        proxied: Any = None,
     ) -> None:
         self.state = state
         self.tls = tls

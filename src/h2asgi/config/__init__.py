@@ -17,6 +17,7 @@ from .listening import BindConfig, TLSConfig
 from .logging import LogConfig
 from .option import KIB, MIB, option
 from .protocols import HTTP1Config, HTTP2Config, WebSocketConfig
+from .proxies import ProxyConfig
 
 __all__ = [
     "KIB",
@@ -28,6 +29,7 @@ __all__ = [
     "HTTP2Config",
     "Limits",
     "LogConfig",
+    "ProxyConfig",
     "TLSConfig",
     "Timeouts",
     "WebSocketConfig",
@@ -73,6 +75,7 @@ class Config:
     )
     bind: BindConfig = field(default_factory=BindConfig)
     tls: TLSConfig = field(default_factory=TLSConfig)
+    proxies: ProxyConfig = field(default_factory=ProxyConfig)
     http1: HTTP1Config = field(default_factory=HTTP1Config)
     http2: HTTP2Config = field(default_factory=HTTP2Config)
     websocket: WebSocketConfig = field(default_factory=WebSocketConfig)

@@ -33,7 +33,7 @@ _VALUE_OCTETS = bytes(
     0 if (octet < 0x20 and octet != 9) or octet == 0x7F else octet for octet in range(256)
 )
 _target_text = re.compile(rb"[\x21\x22\x24-\x7e]+").fullmatch  # no white space, CTL or "#"
-_authority_text = re.compile(
+authority_text = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]+(?:%25[0-9A-Za-z\-._~]+)?\]|[0-9A-Za-z\-._~%!$&'()*+,;=]+)(?::[0-9]*)?"
 ).fullmatch
 _scheme_text = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*").fullmatch
@@ -99,7 +99,7 @@ def http2_request(
     method, target = _http2_request_line(pseudo)
     authority = pseudo.get(b":authority", section.host)
     # Section 8.3.1: http and https have an authority, and Host must not differ from it.
-    if authority is None or not _authority_text(authority):
+    if authority is None or not authority_text(authority):
         _malformed("missing or illegal authority")
     if section.host is not None and section.host.lower() != authority.lower():
         _malformed("host differs from :authority")
@@ -264,7 +264,7 @@ def _check_values(fields: Headers) -> None:
 
 def _http1_target(method: bytes, target: bytes, host: bytes | None) -> tuple[bytes, bytes | None]:
     """Reduce any form of RFC 9112 section 3.2 to origin-form or ``*``, and find the host."""
-    if host and not _authority_text(host):
+    if host and not authority_text(host):
         _malformed("illegal host")
     if _is_origin_form(target) or (target == b"*" and method == b"OPTIONS"):
         return target, host
@@ -274,7 +274,7 @@ def _http1_target(method: bytes, target: bytes, host: bytes | None) -> tuple[byt
     # Section 3.2.2: the authority of an absolute-form target replaces Host.
     end = min((i for i in (rest.find(b"/"), rest.find(b"?")) if i >= 0), default=len(rest))
     authority, target = rest[:end], rest[end:]
-    if not _authority_text(authority):
+    if not authority_text(authority):
         _malformed("illegal authority in the request target")
     if not target and method == b"OPTIONS":
         return b"*", authority  # section 3.2.4

@@ -1,0 +1,82 @@
+"""A further port in the clear, for what the server answers itself.
+
+Its connections are those of the server, HTTP/1.1 with limits of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from .config import KIB, Config
+from .connection import Connection, ServerState
+from .listener import Listener, ServerAddress
+from .protocol.proxy import ProxyHeader
+from .sockets import ListeningSocket
+from .trust import Trusted
+
+MAX_HEAD_SIZE = 8 * KIB
+"""Octets: what browsers send to a server that they do not know yet is a tenth of that."""
+
+HEAD_TIMEOUT = 10.0
+
+
+class FurtherPort:
+    """Accepts on ``sockets``, which it owns from now on.
+
+    Whoever made ``state`` ends its connections. ``proxies`` as in ``Listener``.
+    """
+
+    def __init__(
+        self,
+        sockets: Sequence[ListeningSocket],
+        state: ServerState,
+        *,
+        limit: int,
+        limit_name: str,
+        proxies: Trusted | None = None,
+    ) -> None:
+        self._state = state
+        self._listener = Listener(
+            list(sockets),
+            self._connection,
+            ssl_context=None,
+            handshake_timeout=state.config.timeouts.first_bytes,
+            limit=limit,
+            limit_name=limit_name,
+            per_address=state.config.limits.connections_per_address,
+            on_full=_wait,
+            proxies=proxies,
+        )
+        self.start = self._listener.start
+
+    async def stop(self) -> None:
+        """Accept nothing more; what is being accepted is a connection when this returns."""
+        self._listener.stop()
+        await self._listener.cancel_handshakes()
+
+    def _connection(
+        self, server: ServerAddress, lost: Callable[[], None], proxied: ProxyHeader | None
+    ) -> Connection:
+        return Connection(self._state, tls=False, server=server, lost=lost, proxied=proxied)
+
+
+def small_requests(config: Config) -> Config:
+    """Give the settings for such connections: small requests, and no time to lose."""
+    return replace(
+        config,
+        root_path="",
+        http1=replace(config.http1, enabled=True, max_head_size=MAX_HEAD_SIZE),
+        http2=replace(config.http2, enabled=False),
+        websocket=replace(config.websocket, enabled=False),
+        timeouts=replace(
+            config.timeouts,
+            first_bytes=HEAD_TIMEOUT,
+            request_headers=HEAD_TIMEOUT,
+            keep_alive=HEAD_TIMEOUT,
+        ),
+    )
+
+
+def _wait() -> None:
+    """Let deadlines make room."""

@@ -30,8 +30,6 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         await _events(_query(scope)["key"][0], send)
     elif scope["type"] == "http" and scope["path"] == "/wait":
         await _wait(_query(scope), receive, send)
-    elif scope["type"] == "http" and scope["path"] == "/healthz":
-        await probe_app.app(scope | {"path": "/hello"}, receive, send)
     else:
         await probe_app.app(scope, receive, send)
 

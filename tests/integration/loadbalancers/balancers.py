@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import os
 import signal
 import socket
 import subprocess
 import time
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +89,19 @@ RECIPES = (
     Recipe("nginx", "nginx/h2asgi.conf", tls=True, version="1.1"),
     Recipe("nginx", "nginx/h2asgi-clear.conf", version="1.1", forwarded="forwarded"),
 )
+
+PASSTHROUGH = Recipe("haproxy", "haproxy/haproxy-tcp.cfg", tls=True)
+
+
+def instance_options(**options: object) -> dict[str, object]:
+    """What ``deploy/h2asgi.toml`` says, but for what only tests can know, and these.
+
+    There is no delay before it drains, which load balancers need to find out.
+    """
+    told = tomllib.loads((DEPLOY / "h2asgi.toml").read_text("utf-8"))
+    for name in ("app", "bind", "certfile", "keyfile"):
+        del told[name]
+    return {**told, "forwarded_allow_ips": "127.0.0.1", "drain_delay": 0, **options}
 
 
 def with_recipes(*recipes: Recipe) -> pytest.MarkDecorator:
@@ -191,8 +206,26 @@ class Balancer(_Target):
 
 class HAProxy(Balancer):
     def command(self) -> list[str]:
-        text = self.configuration(**{"bind :443 ": f"bind 127.0.0.1:{self.port} "})
-        return ["haproxy", "-db", "-f", self.write("haproxy.cfg", text)]
+        text = self.configuration(**{"bind :443": f"bind 127.0.0.1:{self.port}"})
+        own = self.write("global.cfg", f"global\n    stats socket {self.folder}/stats\n")
+        return ["haproxy", "-db", "-f", own, "-f", self.write("haproxy.cfg", text)]
+
+    def servers(self) -> dict[str, dict[str, str]]:
+        """What its statistics say of each instance (section 9.1 of its management guide)."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(HANG)
+            sock.connect(f"{self.folder}/stats")
+            sock.sendall(b"show stat\n")
+            text = b"".join(iter(lambda: sock.recv(65_536), b"")).decode().removeprefix("# ")
+        rows = csv.DictReader(text.strip().splitlines())
+        return {row["svname"]: row for row in rows if row["svname"].startswith("app")}
+
+    def wait_for_checks(self, *results: str) -> None:
+        """Wait until health checks of the instances have come to these, such as L7OK."""
+        deadline = time.monotonic() + HANG
+        while [row["check_status"] for row in self.servers().values()] != list(results):
+            assert time.monotonic() < deadline, self.servers()
+            time.sleep(POLL)
 
 
 class Caddy(Balancer):

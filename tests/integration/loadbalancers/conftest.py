@@ -14,7 +14,7 @@ from pathlib import Path
 import balanced_app
 import pytest
 import trustme
-from balancers import PROGRAMS, Balancer, Recipe, Site
+from balancers import PROGRAMS, Balancer, Recipe, Site, instance_options
 from serving import BackgroundServer, Certificate
 
 
@@ -35,7 +35,7 @@ Balance = Callable[..., Balancer]
 
 
 @pytest.fixture(scope="session")
-def _balance(
+def balance(
     tmp_path_factory: pytest.TempPathFactory, certificate: Certificate
 ) -> Iterator[Balance]:
     with ExitStack() as stack:
@@ -62,12 +62,13 @@ def _sites() -> Iterator[dict[Recipe, Site]]:
 
 @pytest.fixture
 def site(
-    recipe: Recipe, certificate: Certificate, _balance: Balance, _sites: dict[Recipe, Site]
+    recipe: Recipe, certificate: Certificate, balance: Balance, _sites: dict[Recipe, Site]
 ) -> Iterator[Site]:
     if recipe not in _sites:
-        origin = BackgroundServer(balanced_app.app, certificate if recipe.tls else None, {})
+        options = instance_options(forwarded=recipe.forwarded)
+        origin = BackgroundServer(balanced_app.app, certificate if recipe.tls else None, options)
         origin.start()
-        _sites[recipe] = Site(recipe, _balance(recipe, [origin.port]), origin)
+        _sites[recipe] = Site(recipe, balance(recipe, [origin.port]), origin)
     site = _sites[recipe]
     site.origin.errors.clear()
     yield site

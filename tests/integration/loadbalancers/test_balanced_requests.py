@@ -12,8 +12,8 @@ import pytest
 from apps import letters
 from apps.letters import HANG
 from balanced_app import EVENTS
-from benchmarks.load import parse
 from balancers import RECIPES, Site, with_recipes
+from benchmarks.load import parse
 from h2client import H2Client
 
 MEBIBYTE = 1024 * 1024

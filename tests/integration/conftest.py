@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -153,8 +154,8 @@ def command(certificate: Certificate) -> Iterator[Callable[..., Command]]:
     """
     commands: list[Command] = []
 
-    def start(app: str, *options: str, tls: bool = True, shadows: Path | None = None) -> Command:
-        running = Command(app, certificate if tls else None, options, shadows)
+    def start(app: str, *options: str, tls: bool = True, **more: Any) -> Command:
+        running = Command(app, certificate if tls else None, options, **more)
         commands.append(running)
         running.wait_until_listening()
         return running

@@ -46,9 +46,10 @@ class Work:
     changing: bool = False
     sent: int = 0
     answered: int = 13
+    target: str = "/"
 
     def path(self, number: int) -> str:
-        return f"/items/{number}?page={number % 7}" if self.changing else "/"
+        return f"/items/{number}?page={number % 7}" if self.changing else self.target
 
     @property
     def method(self) -> str:

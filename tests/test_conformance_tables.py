@@ -14,6 +14,7 @@ TABLES = {
     "http1": ROOT / "tests" / "protocol" / "http1",
     "http2": ROOT / "tests" / "protocol" / "http2",
     "priorities": ROOT / "tests" / "protocol" / "http2",
+    "proxies": ROOT / "tests" / "protocol",
     "websocket": ROOT / "tests" / "protocol" / "websocket",
 }
 _REFERENCE = re.compile(r"`([\w/]+\.py)::(\w+)`")

@@ -31,7 +31,7 @@ from .protocol.engines import http1_engine, http2_engine
 from .protocol.events import ConnectionTerminated, Event
 from .protocol.http2.frames import PREFACE
 from .protocol.proxy import ProxyHeader
-from .proxied import proxied
+from .proxied import behind_proxy
 from .tcp import cut_off, is_delivered, peer_has_closed
 from .timer import Timer
 from .tls_extension import tls_extension
@@ -54,13 +54,16 @@ GIVE_WAY_TIME = 1.0
 on its way; then somebody else has the place."""
 
 
+Octets = memoryview  # mypyc does not find the name by itself where a dataclass is
+
+
 @dataclass(slots=True, eq=False)
 class ServerState(ApplicationState):
     """What the connections of one server share."""
 
     connections: set[Connection] = field(default_factory=set)
     unread_bodies: Budget = field(default_factory=lambda: Budget(UNREAD_BODIES))
-    read_buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_BUFFER_SIZE)))
+    read_buffer: Octets = field(default_factory=lambda: memoryview(bytearray(READ_BUFFER_SIZE)))
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -123,7 +126,7 @@ class Connection(asyncio.BufferedProtocol):
             None if ssl_object is None else ssl_object.context.covers,
         )
         if self._proxied is not None:
-            self._endpoints = proxied(self._endpoints, self._proxied)
+            self._endpoints = behind_proxy(self._endpoints, self._proxied)
         if age := timeouts.max_connection_age:
             spread = random.uniform(1 - AGE_SPREAD, 1 + AGE_SPREAD)  # noqa: S311
             self._timer.set(self._reach_age, self._loop.time() + age * spread)

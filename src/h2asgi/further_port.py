@@ -24,7 +24,7 @@ HEAD_TIMEOUT = 10.0
 class FurtherPort:
     """Accepts on ``sockets``, which it owns from now on.
 
-    Whoever made ``state`` ends its connections. ``proxies`` as in ``Listener``.
+    Whoever made ``state`` ends its connections. The rest is as in ``Listener``.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class FurtherPort:
         *,
         limit: int,
         limit_name: str,
+        per_address: int | None = None,
         proxies: Trusted | None = None,
     ) -> None:
         self._state = state
@@ -44,7 +45,7 @@ class FurtherPort:
             handshake_timeout=state.config.timeouts.first_bytes,
             limit=limit,
             limit_name=limit_name,
-            per_address=state.config.limits.connections_per_address,
+            per_address=per_address,
             on_full=_wait,
             proxies=proxies,
         )

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from .admission import Admission, Place
-from .health import State
 from .protocol.proxy import MalformedProxyHeader, ProxyHeader, ProxyHeaderParser
 from .sockets import ListeningSocket
 from .tls_shared import SharedByTransports
@@ -81,9 +80,6 @@ class Colleagues(Protocol):
 
     def fewest(self) -> int:
         """How many the worker has that has the fewest, this one included."""
-
-    def state(self) -> State:
-        """Say whether any of them serves, this one included."""
 
 
 class Listener:

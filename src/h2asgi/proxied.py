@@ -13,7 +13,7 @@ EXTENSION = "h2asgi.proxy_protocol"
 _NO_TLS = ClientTLS(None, None, False, None)
 
 
-def proxied(endpoints: Endpoints, header: ProxyHeader) -> Endpoints:
+def behind_proxy(endpoints: Endpoints, header: ProxyHeader) -> Endpoints:
     """Give the endpoints of the client that a load balancer speaks for, if it does for any."""
     if not header.relayed:
         return endpoints

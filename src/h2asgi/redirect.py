@@ -73,6 +73,7 @@ class RedirectPort:
             own,
             limit=MAX_CONNECTIONS,
             limit_name="the limit of --redirect-http",
+            per_address=own.config.limits.connections_per_address,
             proxies=endpoint.proxies,
         )
         self.start = self._port.start

@@ -154,9 +154,7 @@ class Server:
         config, endpoint = self._config, self._endpoint
         proxies = config.proxies
         if proxies.health_path is not None:
-            colleagues = endpoint.colleagues
-            of_all = None if colleagues is None else colleagues.state
-            self._health = Health(proxies.health_path, of_all)
+            self._health = Health(proxies.health_path, endpoint.state_of_all)
         return ServerState(
             app=application,
             config=config,

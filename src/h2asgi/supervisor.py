@@ -317,7 +317,7 @@ class Supervisor:
     def _begin_drain(self) -> None:
         """Have health checks say that the end is near, and go on until ``_stop_at``."""
         self._scoreboard.drain()
-        delay = self._config.proxies.drain_delay
+        delay = self._config.proxies.drain_delay if self._has_served else 0.0
         if delay:
             logger.info("serving on for %g s, while health checks are told to go elsewhere", delay)
         self._stop_at = time.monotonic() + delay

@@ -58,7 +58,7 @@ class Ties:
         return self.scoreboard.fewest_connections()
 
     def state(self) -> State:
-        """See ``listener.Colleagues``."""
+        """Say whether any worker serves, this one included."""
         if self.scoreboard.draining():
             return "draining"
         return "serving" if self.scoreboard.accepting() else "starting"
@@ -80,6 +80,7 @@ def serve(config: Config, endpoint: Endpoint, ties: Ties) -> None:
         sockets=[replace(listening, file=None) for listening in endpoint.sockets],
         health_sockets=[replace(listening, file=None) for listening in endpoint.health_sockets],
         colleagues=ties,
+        state_of_all=ties.state,
     )
     config = replace(config, proxies=replace(config.proxies, drain_delay=0.0))
     run_server(config, own, ties.serving(), STOP_SIGNALS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from applications import hello, silent
 from peers import HTTP2Peer
 
@@ -159,6 +160,7 @@ class PastDeadline:
         return b""
 
 
+@pytest.mark.interpreted
 def test_deadline_in_the_past_is_handled_once_a_turn_and_no_more(driver, monkeypatch):
     engine = PastDeadline(2)
     monkeypatch.setattr("h2asgi.connection.http1_engine", lambda config: engine)

@@ -181,5 +181,5 @@ def _compare(sides: list[Side], limit: int, now: float) -> None:
 def _comparable(event: Event) -> tuple[str, Any]:
     """All of it but the reasons, which only logs tell."""
     assert not isinstance(event, SendQueueDrained) or event.stream_id
-    values = {name: getattr(event, name) for name in event.__slots__ if name != "reason"}
+    values = {name: getattr(event, name) for name in event.__match_args__ if name != "reason"}
     return type(event).__name__, values

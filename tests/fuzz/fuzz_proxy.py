@@ -11,10 +11,18 @@ import ipaddress
 from proxy_peer import PROXY, TCP4, TCP6, addresses, raw, value
 from script import Script
 
-from h2asgi.protocol.proxy import MalformedProxyHeader, ProxyHeader, ProxyHeaderParser
+from h2asgi.protocol.proxy import (
+    MAX_V1_SIZE,
+    MAX_V2_SIZE,
+    MalformedProxyHeader,
+    ProxyHeader,
+    ProxyHeaderParser,
+)
 
 BEGINNINGS = (b"", b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN", raw(PROXY, TCP4, b"")[:13])
 CRC32C = 3
+TAIL = b"\n" * MAX_V1_SIZE + bytes(MAX_V2_SIZE)
+"""An end for every header: when one that has none is refused may depend on how it is cut."""
 
 
 def check(octets: bytes) -> None:
@@ -24,14 +32,13 @@ def check(octets: bytes) -> None:
     stream = BEGINNINGS[choice % len(BEGINNINGS)] + script.rest()
     if choice & 0x80 and len(stream) > 16:  # the size that is said is mostly wrong
         stream = stream[:14] + (len(stream) - 16).to_bytes(2) + stream[16:]
+    stream += TAIL
     whole, cut = _parse(stream, len(stream)), _parse(stream, step)
     assert whole == cut
     if whole is None:
         return
-    header, size = whole
-    if header is None:
-        assert size == len(stream)
-        return
+    header, _ = whole
+    assert header is not None
     for address in (header.source, header.destination):
         if address is not None:
             assert str(ipaddress.ip_address(address[0])) == address[0]

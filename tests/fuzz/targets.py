@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-NAMES = ("http2", "http1", "headers", "websocket", "handshake", "proxy")
+NAMES = ("http2", "http1", "headers", "websocket", "handshake", "proxy", "forwarded")
 
 PROTOCOL = FOLDER.parent / "protocol"
 PEERS = [PROTOCOL, *(PROTOCOL / name for name in ("http1", "http2", "websocket"))]

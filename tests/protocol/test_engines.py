@@ -21,6 +21,9 @@ NATIVE_ENGINES = (
 WSPROTO = WebSocketConfig(engine="wsproto")
 
 
+pytestmark = pytest.mark.interpreted
+
+
 @pytest.fixture(autouse=True)
 def anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The choice is made once in a process; here it is made for every test."""

@@ -344,6 +344,15 @@ def test_a_second_signal_ends_the_delay(start, tmp_path):
         (tmp_path / "health.sock").unlink(missing_ok=True)
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_server_that_has_not_served_yet_stops_without_delay(start, tmp_path, workers):
+    (tmp_path / "wait").touch()
+    command = start("--workers", workers, "--drain-delay", "600")
+    command.wait_for_output("waiting")
+    command.send(signal.SIGTERM)
+    assert command.end()[0] == 0
+
+
 def test_replacing_workers_is_no_end_of_the_service(start, tmp_path):
     """Neither the new one that starts nor the old one that stops says so to load balancers."""
     health, wait = tmp_path / "health.sock", tmp_path / "wait"

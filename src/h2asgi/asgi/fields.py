@@ -112,7 +112,7 @@ def trailer_fields(headers: Iterable[Sequence[bytes]]) -> Fields:
     return fields
 
 
-def link_fields(links: Iterable[bytes]) -> Fields:
+def link_fields(links: Iterable[Any]) -> Fields:
     """Give the ``link`` fields of ``http.response.early_hint``; raises ``IllegalMessage``."""
     if isinstance(links, (bytes, str)) or not isinstance(links, Iterable):
         raise IllegalMessage("links must be an iterable of bytes")

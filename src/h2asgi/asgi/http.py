@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final, Protocol
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
 
 from ..errors import ClientDisconnected
 from .body import RequestBody
 from .exceptions import log_exception
 from .fields import Fields
-from .response import AWAITING_START, OVER, START_HELD, DefaultFields, Response, ResponseSink
+from .file_response import FileResponse
+from .response import AWAITING_START, OVER, START_HELD, DefaultFields, ResponseSink
 from .scope import Application, Message, Request, Scope
 
 logger = logging.getLogger("h2asgi.error")
@@ -34,7 +36,7 @@ class Sink(ResponseSink, Protocol):
         """Take note that the cycle's task is about to end, perhaps by an exception."""
 
 
-class HTTPCycle(Response):
+class HTTPCycle(FileResponse):
     """The request and response of one stream.
 
     ``task``, the application's, is the connection's to set.
@@ -144,6 +146,23 @@ class HTTPCycle(Response):
                 break
             await body.wait()
         return {"type": "http.disconnect"}
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        """Take ``http.response.start``, ``http.response.body`` or a message of an extension.
+
+        Raises ``IllegalMessage`` for what ASGI forbids at this point, and
+        ``ClientDisconnected`` when the client is gone.
+        """
+        sent = self.take(message)
+        if sent is None:
+            return
+        if self._state != OVER:
+            await sent
+            return
+        try:
+            await sent
+        finally:
+            self._finish()
 
     def _take_request(self) -> Message:
         self._continued = True  # section 10.1.1: no 100 once the body has begun

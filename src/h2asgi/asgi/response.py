@@ -5,8 +5,9 @@ A response goes through these states:
     AWAITING_START -> START_HELD -> BODY [-> TRAILERS] -> OVER
                                                           ^ reset, from any state before it
 
-TRAILERS is for those whose start has announced them. A file is a body whose
-pieces the server reads itself.
+TRAILERS is for those whose start has announced them. Nothing here waits: that
+is in ``http.py``, and in ``file_response.py`` for files, whose pieces the server
+reads itself.
 
 A message that is refused changes nothing, unless part of the response is
 already on its way: then the stream is reset, since the client could not tell a
@@ -16,16 +17,13 @@ broken response from a whole one otherwise.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Awaitable, Mapping
+from typing import Any, Final, Protocol
 
+from ..compiled import mypyc_attr
 from ..errors import ClientDisconnected, ErrorCode, IllegalMessage
 from .fields import Fields, link_fields, octets, response_fields, trailer_fields
-from .files import FIRST_PIECE, FileReader, Location, part_of_file, whole_file
 from .scope import Request
-
-T = TypeVar("T")
 
 # Plain integers: they are compared several times for every message.
 AWAITING_START: Final = 0
@@ -75,6 +73,7 @@ class DefaultFields(Protocol):
     fields: Fields
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Response:
     """The sending half of an exchange, which ``asgi.http.HTTPCycle`` makes whole.
 
@@ -134,11 +133,11 @@ class Response:
         """Take note that nobody is to read on in the request."""
         raise NotImplementedError
 
-    async def send(self, message: Mapping[str, Any]) -> None:
-        """Take ``http.response.start``, ``http.response.body`` or a message of an extension.
+    def take(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
+        """Check a message of the application and queue what it says; ``send()`` without its wait.
 
-        Raises ``IllegalMessage`` for what ASGI forbids at this point, and
-        ``ClientDisconnected`` when the client is gone.
+        What this gives sees it out, and is awaited at once, whatever ``send()`` says of it in
+        between. Raises as ``HTTPCycle.send``.
         """
         try:
             kind = message["type"]
@@ -152,20 +151,10 @@ class Response:
             raise self._illegal(f"{reprlib.repr(kind)} while a file is being sent")
         if kind == "http.response.start":
             self._hold_start(message)
-            return
+            return None
         if kind == "http.response.body":
-            sent = self._send_body(message)
-        elif kind in _EXTENSIONS:
-            sent = _EXTENSIONS[kind](self, message)
-        else:
-            raise self._illegal(f"unknown message type: {reprlib.repr(kind)}")
-        if self._state != OVER:
-            await sent
-            return
-        try:
-            await sent
-        finally:
-            self._finish()
+            return self._send_body(message)
+        return self._take_extension(kind, message)
 
     def _hold_start(self, message: Mapping[str, Any]) -> None:
         if self._state != AWAITING_START:
@@ -253,6 +242,13 @@ class Response:
         """Whether trailers need a body in chunks to come behind (RFC 9112 section 7.1.2)."""
         return self.request.accepts_trailers and self.request.http_version == "1.1"
 
+    def _take_extension(self, kind: Any, message: Mapping[str, Any]) -> Awaitable[None]:
+        if kind == "http.response.trailers":
+            return self._send_trailers(message)
+        if kind == "http.response.early_hint":
+            return self._send_early_hint(message)
+        raise self._illegal(f"unknown message type: {reprlib.repr(kind)}")
+
     def _send_trailers(self, message: Mapping[str, Any]) -> Awaitable[None]:
         """Queue the trailers once they are complete; where they have no place they are dropped."""
         trailers = self._trailers if self._state == TRAILERS else None
@@ -280,74 +276,6 @@ class Response:
             self._sink.send_informational(self.stream_id, 103, fields)  # RFC 8297
         return self._sink.flush()
 
-    def _send_path(self, message: Mapping[str, Any]) -> Awaitable[None]:
-        path = message.get("path")
-        if self._state != START_HELD:
-            raise self._illegal("'http.response.pathsend' before the start or behind a body")
-        if not isinstance(path, str):
-            raise IllegalMessage(f"path must be str, not {type(path).__name__}")
-        return self._send_file(reprlib.repr(path), partial(whole_file, path), False)
-
-    def _send_open_file(self, message: Mapping[str, Any]) -> Awaitable[None]:
-        if self._state not in (START_HELD, BODY):
-            raise self._illegal("'http.response.zerocopysend' before the start or behind the body")
-        file = message.get("file")
-        offset, count = message.get("offset"), message.get("count")
-        for value in (offset, count):
-            if not (value is None or (isinstance(value, int) and value >= 0)):
-                raise self._illegal(f"neither an offset nor a count: {reprlib.repr(value)}")
-        if not (isinstance(file, int) or hasattr(file, "fileno")):
-            raise self._illegal(f"file must have a descriptor: {reprlib.repr(file)}")
-        locate = partial(part_of_file, file, offset, count)
-        return self._send_file("the file", locate, bool(message.get("more_body", False)))
-
-    async def _send_file(self, name: str, locate: Callable[[], Location], more_body: bool) -> None:
-        """Send a file as a body; nothing is written before it is open and of the right length."""
-        reader = FileReader()
-        no_content = self._no_content
-        self._sending_file = True
-        try:
-            await self._reading(name, reader.open(locate, 0 if no_content else FIRST_PIECE))
-            self._judge_length(reader.size, more_body)
-            while reader.left and not no_content:
-                data = await self._reading(name, reader.read())
-                more = more_body or reader.left > 0
-                await self._send_body({"body": data, "more_body": more})
-            if no_content or not reader.size:
-                await self._send_body({"more_body": more_body})
-        finally:
-            self._sending_file = False
-            reader.close()
-            if self._state == OVER:
-                self._finish()
-
-    async def _reading(self, name: str, work: Awaitable[T]) -> T:
-        """Await work on a file, and see that what comes of it is still wanted."""
-        try:
-            result = await work
-        except (OSError, EOFError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error  # without the path once more
-            raise self._illegal(f"{name}: {reason}") from error
-        if self._disconnected:
-            raise ClientDisconnected("the client is gone")
-        if self._state == OVER:
-            raise IllegalMessage("the response was over before its file was sent")
-        return result
-
-    def _judge_length(self, size: int, more_body: bool) -> None:
-        """Compare what a file has with the content-length, which it tells if it is all there is."""
-        left = self._content_left
-        if left is not None:
-            if size > left or (size < left and not more_body):
-                raise self._wrong_length(left - size)
-        elif (
-            self._state == START_HELD
-            and not (more_body or self._no_content)
-            and self._trailers is None
-        ):
-            self._held_fields.append((b"content-length", b"%d" % size))
-            self._content_left = size
-
     def _illegal(self, reason: str) -> IllegalMessage:
         """Give the error for a refused message, having reset a stream that is under way."""
         if self._state >= BODY:
@@ -368,11 +296,3 @@ class Response:
         if not self._finished:
             self._finished = True
             self._sink.request_finished(self)
-
-
-_EXTENSIONS: Final[dict[str, Callable[[Response, Mapping[str, Any]], Awaitable[None]]]] = {
-    "http.response.trailers": Response._send_trailers,
-    "http.response.early_hint": Response._send_early_hint,
-    "http.response.pathsend": Response._send_path,
-    "http.response.zerocopysend": Response._send_open_file,
-}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import quote, unquote_to_bytes
+
+from .extensions import NOTHING
 
 # As integers: to look for bytes in bytes takes ten times as long.
 _QUESTION_MARK: Final = ord("?")
@@ -97,23 +99,13 @@ def http_scope(
     return scope
 
 
-class _Nothing(dict[str, Any]):
-    """What an extension says that says nothing but its name: nothing, to all requests alike."""
-
-    def _refuse(self, *args: Any, **names: Any) -> NoReturn:
-        raise TypeError("this extension is shared by all requests")
-
-    __setitem__ = __ior__ = setdefault = update = _refuse
-
-
 # A copy of these costs a fifth of new ones for every request.
-_NOTHING: Final = _Nothing()
 _EXTENSIONS: Final[dict[str, dict[str, Any]]] = {
-    "http.response.early_hint": _NOTHING,
-    "http.response.pathsend": _NOTHING,
-    "http.response.zerocopysend": _NOTHING,
+    "http.response.early_hint": NOTHING,
+    "http.response.pathsend": NOTHING,
+    "http.response.zerocopysend": NOTHING,
 }
-_EXTENSIONS_AND_TRAILERS: Final = _EXTENSIONS | {"http.response.trailers": _NOTHING}
+_EXTENSIONS_AND_TRAILERS: Final = _EXTENSIONS | {"http.response.trailers": NOTHING}
 
 
 def offer_http_extensions(
@@ -128,7 +120,7 @@ def offer_http_extensions(
     if request.http_version == "1.0":
         del extensions["http.response.early_hint"]  # RFC 9110 section 15.2: it knows no 1xx
     elif not request.end_stream:
-        extensions["h2asgi.request.trailers"] = _NOTHING
+        extensions["h2asgi.request.trailers"] = NOTHING
     for name, value in of_connection.items():
         extensions[name] = value.copy()
     scope["extensions"] = extensions

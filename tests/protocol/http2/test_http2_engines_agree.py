@@ -91,7 +91,7 @@ def assert_agree(both_engines: tuple[Any, Any]) -> Any:
 
 def _comparable(event: Any) -> Any:
     """All of it but the reasons, which only logs tell."""
-    values = {name: getattr(event, name) for name in event.__slots__ if name != "reason"}
+    values = {name: getattr(event, name) for name in event.__match_args__ if name != "reason"}
     return type(event), values
 
 

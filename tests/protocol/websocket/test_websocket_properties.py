@@ -101,6 +101,7 @@ def test_nothing_raises_and_an_end_is_the_last_event(
 @settings(deadline=None, max_examples=300)
 def test_both_codecs_say_the_same(kind: type[Codec], octets: bytes, deflate: bool) -> None:
     wsproto = websocket_codec(WebSocketConfig(engine="wsproto"))
+    octets += bytes(14)  # the longest header: a broken one may be seen before it is whole, or not
     assert fed(open_(kind, deflate), octets) == fed(open_(wsproto, deflate), octets)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from struct import Struct
+from typing import Final
 
 from ...errors import ErrorCode, PeerConnectionError
 
@@ -27,27 +28,27 @@ _GOAWAY = Struct(">LL")
 class FrameType:
     """RFC 9113 section 6. Plain integers, since every frame is compared with some of them."""
 
-    DATA = 0x0
-    HEADERS = 0x1
-    PRIORITY = 0x2
-    RST_STREAM = 0x3
-    SETTINGS = 0x4
-    PUSH_PROMISE = 0x5
-    PING = 0x6
-    GOAWAY = 0x7
-    WINDOW_UPDATE = 0x8
-    CONTINUATION = 0x9
-    PRIORITY_UPDATE = 0x10  # RFC 9218 section 7.1
+    DATA: Final = 0x0
+    HEADERS: Final = 0x1
+    PRIORITY: Final = 0x2
+    RST_STREAM: Final = 0x3
+    SETTINGS: Final = 0x4
+    PUSH_PROMISE: Final = 0x5
+    PING: Final = 0x6
+    GOAWAY: Final = 0x7
+    WINDOW_UPDATE: Final = 0x8
+    CONTINUATION: Final = 0x9
+    PRIORITY_UPDATE: Final = 0x10  # RFC 9218 section 7.1
 
 
 class Flag:
     """RFC 9113 section 6; ACK and END_STREAM share a bit on different types."""
 
-    ACK = 0x1
-    END_STREAM = 0x1
-    END_HEADERS = 0x4
-    PADDED = 0x8
-    PRIORITY = 0x20
+    ACK: Final = 0x1
+    END_STREAM: Final = 0x1
+    END_HEADERS: Final = 0x4
+    PADDED: Final = 0x8
+    PRIORITY: Final = 0x20
 
 
 Frame = tuple[int, int, int, memoryview]
@@ -191,7 +192,7 @@ def goaway(last_stream_id: int, error_code: int, debug: bytes = b"") -> bytes:
 def settings(values: dict[int, int]) -> bytes:
     """A SETTINGS frame (section 6.5)."""
     pairs = b"".join(
-        key.to_bytes(2, "big") + value.to_bytes(4, "big") for key, value in values.items()
+        [key.to_bytes(2, "big") + value.to_bytes(4, "big") for key, value in values.items()]
     )
     return frame_header(len(pairs), FrameType.SETTINGS, 0, 0) + pairs
 

@@ -16,7 +16,6 @@ ids here are counted on this side and have nothing to do with those on the wire.
 
 from __future__ import annotations
 
-from functools import cached_property
 from struct import Struct
 from typing import ClassVar
 
@@ -76,14 +75,20 @@ class NGH2Codec:
 
     def __init__(self, max_header_list_size: int) -> None:
         self._limit = max_header_list_size * DECODED_SIZE_FACTOR
+        self._connection: Connection | None = None
         self._next_id = 1
         self._spare: list[int] = []  # ngh2 streams that wait for an answer, whichever
         self._unended: set[int] = set()  # those whose requests did not end
         self._table_sizes: list[int] = []  # from SETTINGS ahead of the first field section
 
-    @cached_property
+    @property
     def _ngh2(self) -> Connection:
         """Made for the first field section: connections that only wait do without its 20 KiB."""
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection
+
+    def _connect(self) -> Connection:
         connection = Connection(
             Role.SERVER,
             Configuration(

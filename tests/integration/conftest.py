@@ -50,7 +50,7 @@ def pytest_terminal_summary(
 def _needed_tool(request: pytest.FixtureRequest) -> None:
     for marker in request.node.iter_markers("tool"):
         (name,) = marker.args
-        if shutil.which(name) is None:
+        if shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin") is None:
             if os.environ.get("H2ASGI_REQUIRE_TOOLS") == "1":
                 pytest.fail(f"{name} is missing, and H2ASGI_REQUIRE_TOOLS is set")
             pytest.skip(f"{name} is missing")

@@ -140,7 +140,7 @@ class Balancer(_Target):
         for number, host in enumerate(ORIGINS):
             origin = f"127.0.0.1:{origins[min(number, len(origins) - 1)]}"
             self._values |= {f"{host}:8443": origin, f"{host}:8000": origin}
-        self._log = (folder / "log").open("wb")
+        self._log = (folder / "log").open("ab")
         self.process = subprocess.Popen(
             self.command(),
             stdin=subprocess.DEVNULL,

@@ -52,7 +52,6 @@ class Recipe:
     """Of HTTP to the instances, but for gRPC and WebSockets."""
     forwarded: str = "x-forwarded"
     """How the client's address is told: the value of ``--forwarded``."""
-    grpc: bool = True
     websocket: str = "1.1"
     """Version of HTTP that WebSockets have to the instances."""
     full_duplex: bool = True

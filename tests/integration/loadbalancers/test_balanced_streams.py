@@ -53,7 +53,7 @@ def channel(site: Site) -> Iterator[Any]:
         yield channel
 
 
-@with_recipes(*(recipe for recipe in RECIPES if recipe.grpc))
+@with_recipes(*RECIPES)
 class TestGRPC:
     def test_unary_with_metadata_both_ways(self, channel: Any) -> None:
         reply, call = channel.unary_unary("/Echo/Reversed").with_call(

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 
 from h2asgi.protocol.engines import ENGINES
-from h2asgi.protocol.websocket.codec import Codec, MessageReceived
+from h2asgi.protocol.websocket.codec import Codec
 from h2asgi.protocol.websocket.deflate import Agreement, PerMessageDeflate
 
 KIB, MIB = 1024, 1024 * 1024
@@ -68,9 +68,9 @@ def echo(codec: Codec, slices: list[bytes]) -> str | bytes:
     for octets in slices:
         events = codec.receive_data(octets)
     (message,) = events
-    assert isinstance(message, MessageReceived)
-    codec.send_message(message.data)
-    return message.data
+    assert isinstance(message, str | bytes)
+    codec.send_message(message)
+    return message
 
 
 def microseconds(kind: type[Codec], size: int, count: int, compress: bool, repeats: int) -> float:

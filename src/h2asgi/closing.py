@@ -43,11 +43,12 @@ class Closing:
                 self._transport.write_eof()
         self._timer.set(self.close, self._loop.time() + LINGER_TIME)
 
-    def drop(self, size: int) -> None:
-        """Take note of input, which is lost."""
-        self._octets_dropped += size
+    def drop(self, data: memoryview) -> int:
+        """Take note of input, which is lost; gives how much that is: all."""
+        self._octets_dropped += len(data)
         if self._octets_dropped > LINGER_OCTETS and not self._transport.is_closing():
             self.close()
+        return len(data)
 
     def close(self) -> None:
         """Let the transport write what it has, and go."""

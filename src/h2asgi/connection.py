@@ -19,13 +19,14 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Final
 
 from .closing import Closing
 from .errors import ErrorCode
 from .exchanges import ApplicationState, Endpoints, Exchanges
 from .limits import UNREAD_BODIES, Budget
 from .output import HTTP1_WRITE_SIZE, Output
+from .passage import Passage
 from .protocol.engine import Engine
 from .protocol.engines import http1_engine, http2_engine
 from .protocol.events import ConnectionTerminated, Event
@@ -38,18 +39,19 @@ from .tls_extension import tls_extension
 
 logger = logging.getLogger("h2asgi")
 
-READ_BUFFER_SIZE = 256 * 1024
-"""One buffer for all connections of a loop: what is read is handed on before the next read."""
+READ_BUFFER_SIZE: Final = (256 + 4) * 1024
+"""One buffer for all connections of a loop: what is read is handed on before the next read. Peers
+send powers of two and headers of frames, for the last octets of which there is room as well."""
 
-AGE_SPREAD = 0.1
+AGE_SPREAD: Final = 0.1
 """How much of their age connections differ by: those that began together, after a restart perhaps,
 do not all come back in one moment."""
 
-LEAVE_CHECK_INTERVAL = 1.0
+LEAVE_CHECK_INTERVAL: Final = 1.0
 """Seconds between looks at whether a peer that is not read from has left: its end is not read
 either, and an application that waits for it would keep the connection for ever."""
 
-GIVE_WAY_TIME = 1.0
+GIVE_WAY_TIME: Final = 1.0
 """Seconds for the peer of an idle connection to close its side too, and for a last request that is
 on its way; then somebody else has the place."""
 
@@ -66,10 +68,11 @@ class ServerState(ApplicationState):
     read_buffer: Octets = field(default_factory=lambda: memoryview(bytearray(READ_BUFFER_SIZE)))
 
 
-class Connection(asyncio.BufferedProtocol):
+class Connection:
     """One connection, from the end of its handshake to the loss of its transport.
 
-    ``lost`` is called at that loss; ``proxied`` is what a load balancer has said of it.
+    An ``asyncio.BufferedProtocol`` but for the name. ``lost`` is called at that loss;
+    ``proxied`` is what a load balancer has said of it.
     """
 
     def __init__(
@@ -93,7 +96,7 @@ class Connection(asyncio.BufferedProtocol):
         self._output: Output  # there as soon as the transport is
         self._reading_paused = False
         self._peer_has_left = False  # looked for only while reading is paused
-        self._flush_scheduled = False
+        self.flush_scheduled = False
         self._timer = Timer(state.loop, self._on_timer)
         # The protocol's side.
         self._engine: Engine | None = None
@@ -103,14 +106,16 @@ class Connection(asyncio.BufferedProtocol):
         # The end.
         self._terminated: ConnectionTerminated | None = None
         self._closing: Closing | None = None
+        # Who is shown input before the engine is: a tunnel or the closing.
+        self._bypass: Callable[[memoryview], int] | None = None
         self._was_idle = False  # when the shutdown began
         self._was_delivered = False
 
     # Callbacks of the transport.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """Choose the protocol by ALPN; in the clear, by the first bytes."""
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = transport
         self._made = self._loop.time()
         self._state.connections.add(self)
         config = self._state.config
@@ -156,9 +161,11 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Feed the engine; its events start tasks and wake them, one flush answers."""
         data = self._state.read_buffer[:nbytes]
-        if self._closing is not None:
-            self._closing.drop(nbytes)
-            return
+        if self._bypass is not None:
+            taken = self._bypass(data)
+            if taken == nbytes:
+                return
+            data = data[taken:]  # mypyc calls twice what is called within a slice
         engine = self._engine
         if engine is None:
             self._first_bytes += data
@@ -195,6 +202,7 @@ class Connection(asyncio.BufferedProtocol):
         if exc is not None:
             logger.debug("%s: lost: %s", self, exc)
         self._transport = None
+        self._bypass = None
         self._timer.stop()
         if self._exchanges is not None:
             self._exchanges.disconnect_all()
@@ -308,6 +316,15 @@ class Connection(asyncio.BufferedProtocol):
         engine = http1_engine(config.http1)
         now, websocket, limits = self._loop.time(), config.websocket.enabled, config.limits
         self._start(engine(config.http1, config.timeouts, now, websocket=websocket, limits=limits))
+        assert self._exchanges is not None
+        self._exchanges.open_passage = self._open_passage
+
+    def _open_passage(self, receive: Callable[[memoryview], int]) -> Passage | None:
+        """Let a tunnel have the connection to itself; ``receive`` says how much it takes."""
+        if self._transport is None or self._closing:
+            return None
+        self._bypass = receive
+        return Passage(self, self._transport, self._output, self._loop)
 
     def _start_http2(self) -> None:
         config = self._state.config
@@ -336,12 +353,12 @@ class Connection(asyncio.BufferedProtocol):
     # The way out.
 
     def _schedule_flush(self) -> None:
-        if not self._flush_scheduled:
-            self._flush_scheduled = True
+        if not self.flush_scheduled:
+            self.flush_scheduled = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        self._flush_scheduled = False
+        self.flush_scheduled = False
         transport = self._transport
         if transport is None or self._closing:
             return
@@ -439,6 +456,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _begin_closing(self, transport: asyncio.Transport) -> Closing:
         self._closing = Closing(transport, self._timer, self._loop)
+        self._bypass = self._closing.drop
         return self._closing
 
     def _tell_server(self) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from . import banner, sockets
 from .config import BindConfig, Config, TLSConfig
-from .health import State
+from .health import Service
 from .listener import Colleagues
 from .protocol.engines import engine_notes
 from .sockets import ListeningSocket
@@ -27,7 +27,7 @@ class Endpoint:
     """``notes`` are lines for the operator, to be shown once it serves.
 
     On ``redirect_sockets`` clients are sent to https, on ``redirect_port``. On ``health_sockets``
-    health checks are answered, by ``state_of_all`` where there are several workers. ``trusted``
+    health checks are answered, for the ``service`` where there are several workers. ``trusted``
     are believed about their clients; ``proxies`` are the same if they use the PROXY protocol.
     """
 
@@ -39,7 +39,7 @@ class Endpoint:
     trusted: Trusted = field(default_factory=lambda: Trusted(()))
     proxies: Trusted | None = None
     colleagues: Colleagues | None = None
-    state_of_all: Callable[[], State] | None = None
+    service: Service | None = None
     notes: list[str] = field(default_factory=list)
 
     @property

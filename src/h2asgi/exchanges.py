@@ -12,7 +12,7 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from .asgi.http import HTTPCycle
 from .asgi.response import DefaultFields, Response
@@ -24,10 +24,12 @@ from .asgi.scope import (
     offer_http_extensions,
     websocket_scope,
 )
+from .asgi.sink import Sink
 from .config import Config
 from .errors import ClientDisconnected, ErrorCode
 from .forwarded import Forwarding
 from .health import HEALTH_FIELDS, Health
+from .passage import Passage
 from .protocol.engine import SEND_HIGH_WATER, Engine
 from .protocol.events import (
     DataReceived,
@@ -50,10 +52,10 @@ from .websocket_exchange import WebSocketExchange
 
 logger = logging.getLogger("h2asgi")
 
-RETRY_AFTER = (b"retry-after", b"1")
+RETRY_AFTER: Final = (b"retry-after", b"1")
 """Seconds (RFC 9110 section 10.2.3): the fewest there are, and more than most requests take."""
 
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
 
 
 @dataclass(slots=True, eq=False)
@@ -100,8 +102,8 @@ class Endpoints:
         return "{}:{}".format(*self.client) if self.client else "unix"
 
 
-class Exchanges:
-    """The open requests of one connection; the sink of their cycles (``asgi.http.Sink``).
+class Exchanges(Sink):
+    """The open requests of one connection; the sink of their cycles (``asgi.sink.Sink``).
 
     A WebSocket is apart from them, in ``_websockets``, from its handshake on.
     """
@@ -125,7 +127,7 @@ class Exchanges:
         "_websockets",
         "_writers",
         "last_request",
-        "send_headers",
+        "open_passage",
         "stopping",
     )
 
@@ -152,8 +154,9 @@ class Exchanges:
         believed = forwarding is not None and forwarding.believes(endpoints.client)
         self._forwarding = forwarding if believed else None
         self._limit = state.config.limits.concurrency
-        self.send_headers = engine.send_headers  # no flush: send_data or flush follows at once
         self._schedule_flush = schedule_flush
+        # Of a connection that one tunnel may have to itself.
+        self.open_passage: Callable[[Callable[[memoryview], int]], Passage | None] | None = None
         self._client_closed = False
         self.stopping = False
         self.last_request = self._loop.time()
@@ -398,12 +401,16 @@ class Exchanges:
     # What the cycles call.
 
     def send_informational(self, stream_id: int, status: int, headers: Headers) -> None:
-        """See ``asgi.http.Sink``."""
+        """See ``asgi.sink.Sink``."""
         self._engine.send_informational(stream_id, status, headers)
         self._schedule_flush()
 
+    def send_headers(self, stream_id: int, status: int, headers: Headers, end_stream: bool) -> None:
+        """See ``asgi.sink.Sink``. No flush: what follows at once has one."""
+        self._engine.send_headers(stream_id, status, headers, end_stream)
+
     def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> Awaitable[None]:
-        """See ``asgi.http.Sink``. The flush runs while the caller yields, or waits for room."""
+        """See ``asgi.sink.Sink``. The flush runs while the caller yields, or waits for room."""
         queued = self._engine.send_data(stream_id, data, end_stream)
         self._schedule_flush()
         if queued <= SEND_HIGH_WATER:
@@ -413,28 +420,29 @@ class Exchanges:
         return writer
 
     def send_trailers(self, stream_id: int, trailers: Headers) -> Awaitable[None]:
-        """See ``asgi.http.Sink``."""
+        """See ``asgi.sink.Sink``."""
         self._engine.send_trailers(stream_id, trailers)
         return self.flush()
 
     def flush(self) -> Awaitable[None]:
-        """See ``asgi.http.Sink``."""
+        """See ``asgi.sink.Sink``."""
         self._schedule_flush()
         return turn_of_the_loop()
 
     def acknowledge_received_data(self, stream_id: int, size: int) -> None:
-        """See ``asgi.http.Sink``. What the application took, the peer may send again."""
+        """See ``asgi.sink.Sink``. What the application took, the peer may send again."""
         self._engine.acknowledge_received_data(stream_id, size)
         self._schedule_flush()
 
     def reset_stream(self, stream_id: int, error_code: int) -> None:
-        """See ``asgi.http.Sink``."""
+        """See ``asgi.sink.Sink``."""
         self._engine.reset_stream(stream_id, error_code)
         self._fail_writers(stream_id)
         self._schedule_flush()
 
-    def request_finished(self, response: Response) -> None:
-        """See ``asgi.http.Sink``."""
+    def request_finished(self, response: object) -> None:
+        """See ``asgi.sink.Sink``."""
+        assert isinstance(response, Response)
         stream_id = response.stream_id
         if self._cycles.pop(stream_id, None) is None and stream_id in self._websockets:
             self._handshake_answered(stream_id)
@@ -443,8 +451,9 @@ class Exchanges:
             duration = self._loop.time() - response.began
             self._record(trace, response.request, response.status, response.body_size, duration)
 
-    def application_ended(self, cycle: HTTPCycle) -> None:
-        """See ``asgi.http.Sink``. A callback of the task would cost a turn of the loop."""
+    def application_ended(self, cycle: object) -> None:
+        """See ``asgi.sink.Sink``. A callback of the task would cost a turn of the loop."""
+        assert isinstance(cycle, HTTPCycle)
         state = self._state
         tasks = state.tasks
         if cycle.task is not None:
@@ -499,7 +508,7 @@ def _is_covered(request: RequestReceived, covers: Callable[[bytes], bool]) -> bo
     return name != b"host" or covers(value)
 
 
-_ON_EVENT: dict[type[Event], Callable[[Exchanges, Any], None]] = {
+_ON_EVENT: Final[dict[type[Event], Callable[[Exchanges, Any], None]]] = {
     RequestReceived: Exchanges._on_request_received,
     RequestRejected: Exchanges._on_request_rejected,
     DataReceived: Exchanges._on_data_received,

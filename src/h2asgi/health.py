@@ -6,7 +6,6 @@ starts or is being replaced says what holds for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, Literal, Protocol
 
 State = Literal["starting", "serving", "draining"]
@@ -21,12 +20,22 @@ class Question(Protocol):
     protocol: str | None
 
 
-class Health:
-    """Answers requests for ``path``. ``of_all`` gives the state of all workers, where there are."""
+class Service(Protocol):
+    """Several workers that are one to those who ask."""
 
-    def __init__(self, path: str, of_all: Callable[[], State] | None = None) -> None:
+    def state(self, own: State) -> State:
+        """Give the state of all, given that of one."""
+
+    def ends(self) -> bool:
+        """Whether all are about to stop, and not one of them alone."""
+
+
+class Health:
+    """Answers requests for ``path``, where there are several workers for the whole ``service``."""
+
+    def __init__(self, path: str, service: Service | None = None) -> None:
         self.state: State = "starting"
-        self._of_all = of_all
+        self._service = service
         self._path = path.encode("ascii")
         self._with_query = self._path + b"?"
 
@@ -39,5 +48,5 @@ class Health:
 
     def answer(self) -> tuple[int, str]:
         """Give status and text."""
-        state = self.state if self._of_all is None else self._of_all()
+        state = self.state if self._service is None else self._service.state(self.state)
         return (200, "ok") if state == "serving" else (503, state)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-UNREAD_BODIES = 256 * 1024 * 1024
+from typing import Final
+
+UNREAD_BODIES: Final = 256 * 1024 * 1024
 """Octets of unread HTTP/2 request bodies of a whole process above which no window is larger than at
 first: what 16 connections with the largest windows hold, or a thousand with one upload each."""
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from .admission import Admission, Place
+from .callbacks import BufferedProtocol, Callbacks
 from .protocol.proxy import MalformedProxyHeader, ProxyHeader, ProxyHeaderParser
 from .sockets import ListeningSocket
 from .tls_shared import SharedByTransports
@@ -67,9 +68,7 @@ COLLEAGUES_TIME = 0.01
 once. As long as none does, twice as many as the last time are taken after each such pause."""
 
 ServerAddress = tuple[str, int | None]
-Factory = Callable[
-    [ServerAddress, Callable[[], None], ProxyHeader | None], asyncio.BufferedProtocol
-]
+Factory = Callable[[ServerAddress, Callable[[], None], ProxyHeader | None], Callbacks]
 
 
 class Colleagues(Protocol):
@@ -326,7 +325,7 @@ class Listener:
             sock.close()  # no transport will
             raise
         if transport is None:
-            await self._loop.connect_accepted_socket(lambda: protocol, sock)
+            await self._loop.connect_accepted_socket(lambda: BufferedProtocol(protocol), sock)
         else:
             transport.start(protocol)
 

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from .config import Timeouts
 from .protocol.engine import Engine
 from .protocol.pace import Pace, Transfer
 from .timer import Timer
 
-WRITE_SIZE = 128 * 1024
+WRITE_SIZE: Final = 128 * 1024
 """Octets asked of an HTTP/2 engine at once, and the transport's high-water mark. What is in the
 transport can no longer be reprioritised, and larger joins cost more in copying than they save."""
 
-HTTP1_WRITE_SIZE = 1024 * 1024
+HTTP1_WRITE_SIZE: Final = 1024 * 1024
 """The same for HTTP/1.1, whose bodies are neither joined nor reprioritised: one call of the kernel
 for a large piece. A bound, because the closing time runs over what the transport has."""
 
-MAX_WRITES = 256
+MAX_WRITES: Final = 256
 """Writes after which it is looked whether a transport keeps them, as it does when the peer does
 not read. Each costs it up to 800 octets beside its content, so tiny ones wait in the engine."""
 
 
 class Output:
-    """The way from an engine to a transport; ``size`` is what is asked of the engine at once.
+    """The way from an engine to a transport; ``size`` is what is asked of the engine at once, and
+    ``paused`` says that the transport has enough.
 
     ``on_stall`` is called, with the reason, when the peer has taken nothing, or next to
     nothing, for too long.
@@ -34,12 +36,12 @@ class Output:
         "_loop",
         "_on_stall",
         "_pace",
-        "_paused",
         "_timer",
         "_transfer",
         "_transport",
         "_writes",
         "_written",
+        "paused",
         "size",
     )
 
@@ -56,7 +58,7 @@ class Output:
         self._loop = loop
         self._pace = Pace(timeouts.write, timeouts.min_transfer_rate)
         self._on_stall = on_stall
-        self._paused = False
+        self.paused = False
         self._writes = 0  # since it was last looked whether they are kept
         self._written = 0  # octets, in all
         self._transfer: Transfer | None = None  # if the transport was paused at the last look
@@ -65,13 +67,13 @@ class Output:
 
     def pause(self) -> None:
         """Stop asking the engine."""
-        self._paused = True
+        self.paused = True
         if not self._timer.is_set(self._look):
             self._look_later()
 
     def resume(self) -> None:
         """Go on at the next flush."""
-        self._paused = False
+        self.paused = False
         self._transport.set_write_buffer_limits(high=WRITE_SIZE)  # see MAX_WRITES
 
     def write(self, engine: Engine) -> bool:
@@ -80,21 +82,32 @@ class Output:
         Gives whether to come back in the next turn of the loop, see ``Engine.awaits_writer``.
         """
         now, transport = self._loop.time(), self._transport
-        while not (self._paused or transport.is_closing()):
+        while not (self.paused or transport.is_closing()):
             data = engine.data_to_send(self.size, now)
             if data:
                 transport.write(data)
                 self._written += len(data)
                 self._writes += 1
                 if self._writes > MAX_WRITES:
-                    self._writes = 0
-                    if 0 < transport.get_write_buffer_size() < WRITE_SIZE // 2:
-                        transport.set_write_buffer_limits(high=0)  # pauses until it is empty
+                    self._look_whether_kept()
             if engine.awaits_writer:
                 return True
             if len(data) < WRITE_SIZE:
                 break
         return False
+
+    def hand_over(self, data: bytes) -> None:
+        """Hand over octets that no engine has, unless ``paused``."""
+        self._transport.write(data)
+        self._written += len(data)
+        self._writes += 1
+        if self._writes > MAX_WRITES:
+            self._look_whether_kept()
+
+    def _look_whether_kept(self) -> None:
+        self._writes = 0
+        if 0 < self._transport.get_write_buffer_size() < WRITE_SIZE // 2:
+            self._transport.set_write_buffer_limits(high=0)  # pauses until it is empty
 
     def write_all(self, engine: Engine) -> None:
         """Hand over whatever is left."""
@@ -112,7 +125,7 @@ class Output:
 
         A transport that is not paused holds little, and the application goes on.
         """
-        if not self._paused:
+        if not self.paused:
             self._transfer = None
             return
         self._look_later()

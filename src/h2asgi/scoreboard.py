@@ -56,7 +56,7 @@ class Scoreboard:
         return any(count != NOT_ACCEPTING for count in self._connections)
 
     def drain(self) -> None:
-        """Let the workers know that all of them are about to stop; for the supervisor."""
+        """Let the workers know that all of them are about to stop."""
         self._draining[0] = 1
 
     def draining(self) -> bool:

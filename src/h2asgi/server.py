@@ -154,7 +154,7 @@ class Server:
         config, endpoint = self._config, self._endpoint
         proxies = config.proxies
         if proxies.health_path is not None:
-            self._health = Health(proxies.health_path, endpoint.state_of_all)
+            self._health = Health(proxies.health_path, endpoint.service)
         return ServerState(
             app=application,
             config=config,
@@ -232,7 +232,12 @@ class Server:
             await self._monitoring.stop()
 
     async def _drain(self) -> None:
-        """Have load balancers take note before anything ends."""
+        """Have load balancers take note before anything ends; of a worker alone they need not."""
+        service = self._endpoint.service
+        if service is not None and not service.ends():
+            if self._monitoring is not None:
+                await self._monitoring.stop()
+            return
         if self._health is not None:
             self._health.state = "draining"
         delay = self._config.proxies.drain_delay

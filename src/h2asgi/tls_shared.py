@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from itertools import islice
-from typing import Protocol
+from typing import Final, Protocol
 
-READ_SIZE = 64 * 1024
+READ_SIZE: Final = 64 * 1024
 """Octets taken from the socket per wake-up: a peer's share of the loop's time. 2,400 key updates
 fit in, which take 20 to 40 ms."""
 
-READS_PER_TURN = 16
+READS_PER_TURN: Final = 16
 """Connections that are read in one turn of the loop, before answers go out. Requests that are in
 work at the same time fall out of the processor's cache together: with a hundred connections of ten
 streams, each request then cost twice as much."""
 
-MAX_TURNS = 4
+MAX_TURNS: Final = 4
 """Turns within which all that are ready have been read; more are read in each if need be. The loop
 names those that wait again in each turn, so that many turns for thousands would cost more than the
 cache saves."""
 
-HANDSHAKES_PER_TURN = 8
+HANDSHAKES_PER_TURN: Final = 8
 """Steps of handshakes that are calculated in one turn of the loop: 0.1 to 0.8 ms each, so that a
 burst of new clients holds up those who are there by 6 ms at the most, and is done soon."""
 
-RESET_CHECK_INTERVAL = 0.1
+RESET_CHECK_INTERVAL: Final = 0.1
 """Seconds until it is looked for an RST behind what was read and not answered."""
 
 

@@ -23,57 +23,45 @@ import asyncio
 import os
 import socket
 import ssl
+from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final, cast
 
-from .client_hello import ClientHello
-from .tls_context import ServerContext
+from .callbacks import Callbacks
+from .tls_handshake import Handshake
 from .tls_shared import SharedByTransports
 
-WRITE_SIZE = 64 * 1024
+WRITE_SIZE: Final = 64 * 1024
 """Octets encrypted before they are sent: few calls of the kernel, and a small rest to keep.
 Both sizes also bound what a connection keeps: a MemoryBIO grows to what was once in it."""
 
-MAX_TAIL_SIZE = 2 * 1024
+MAX_TAIL_SIZE: Final = 2 * 1024
 """Octets that go along if they are the last: HTTP/2 writes bodies in powers of two, and headers of
 frames, and a call of the kernel for those alone costs as much as one for 64 KiB."""
 
-DISCARD_LIMIT = 1024 * 1024
+DISCARD_LIMIT: Final = 1024 * 1024
 """Octets dropped after the end before a peer that goes on sending gets an RST."""
 
-ALERTS_LIMIT = 16 * 1024
+ALERTS_LIMIT: Final = 16 * 1024
 """Octets of answers to the TLS layer itself that may wait for a peer that does not read them."""
 
-MAX_BACKLOG_PIECES = 256
+MAX_BACKLOG_PIECES: Final = 256
 """Writes that wait before they are joined: each costs some 200 octets beside its content."""
 
-MAX_PLAINTEXT_SIZE = 16 * 1024
+MAX_PLAINTEXT_SIZE: Final = 16 * 1024
 """Octets of data in one TLS record (RFC 8446 section 5.1)."""
 
-HANDSHAKE_READ_SIZE = 16 * 1024
 
-ALERT_TIMEOUT = 1.0
-MAX_READS_AFTER_ALERT = 8
-"""Seconds and reads for a client to close after a handshake that failed."""
-
-
-class TLSTransport(asyncio.Transport):
+class TLSTransport:
     """The server's side of one TLS connection on ``sock``, which it owns from ``start`` on.
 
-    The protocol is a ``BufferedProtocol``; ``eof_received`` may not keep the
+    An ``asyncio.Transport`` but for the name. ``eof_received`` of its protocol may not keep the
     connection open, and a broken connection is lost with the error, an OSError.
     """
 
     __slots__ = (
-        *(
-            "_backlog",
-            "_backlog_size",
-            "_closing",
-            "_discarded",
-            "_failure",
-            "_high",
-        ),
-        *("_ciphertext", "_hello", "_recv_into", "_shared", "_unanswered", "_watched"),
+        *("_backlog", "_backlog_size", "_closing", "_discarded", "_failure", "_high"),
+        *("_ciphertext", "_handshake", "_recv_into", "_shared", "_unanswered", "_watched"),
         *("_incoming", "_input_ended", "_input_over", "_loop", "_lost", "_low"),
         *("_outgoing", "_protocol", "_reading", "_sock", "_ssl", "_unsent", "_waiting_to_write"),
         *("_notified", "_writing_paused"),
@@ -91,12 +79,12 @@ class TLSTransport(asyncio.Transport):
         self._recv_into = sock.recv_into
         self._shared = shared
         self._ciphertext = shared.ciphertext
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        has_names = isinstance(context, ServerContext) and context.named
-        self._hello = ClientHello() if has_names else None  # until it is whole
-        self._protocol: asyncio.BufferedProtocol
+        handshake = Handshake(loop, sock, context, shared.handshake_step)
+        self._handshake: Handshake | None = handshake  # until it is over
+        self._incoming = handshake.incoming
+        self._outgoing = handshake.outgoing
+        self._ssl = handshake.ssl
+        self._protocol: Callbacks
         # Input.
         self._reading = False
         self._input_ended = False  # close_notify has come
@@ -119,76 +107,23 @@ class TLSTransport(asyncio.Transport):
 
     # The beginning.
 
-    async def handshake(self, timeout: float) -> None:
+    def handshake(self, timeout: float) -> Coroutine[Any, Any, None]:
         """Agree on keys with the client, within ``timeout`` seconds.
 
         Raises OSError, and leaves the socket to the caller.
         """
-        try:
-            async with asyncio.timeout(timeout):
-                await self._shake_hands()
-        except TimeoutError:
-            raise TimeoutError(f"the handshake took longer than {timeout:g} s") from None
-        except ssl.SSLError:
-            await self._deliver_alert()
-            raise
+        assert self._handshake is not None
+        return self._handshake.run(timeout)
 
-    async def _shake_hands(self) -> None:
-        while True:
-            data = await self._loop.sock_recv(self._sock, HANDSHAKE_READ_SIZE)
-            if not data:
-                raise ConnectionResetError("the client left during the handshake")
-            self._incoming.write(data)
-            if self._hello is not None and not self._choose_context(self._hello, data):
-                continue
-            async with self._shared.handshake_step:
-                if self._handshake_done():
-                    return
-                await asyncio.sleep(0)
-            if self._outgoing.pending:
-                await self._loop.sock_sendall(self._sock, self._outgoing.read())
-
-    def _choose_context(self, hello: ClientHello, data: bytes) -> bool:
-        """Take the context of the name that the client asks for; says if that is known yet."""
-        if not hello.feed(data):
-            return False
-        self._hello = None
-        context = self._ssl.context
-        assert isinstance(context, ServerContext)
-        named = context.for_name(hello.server_name)
-        if named is not context:
-            self._ssl = named.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        return True
-
-    def _handshake_done(self) -> bool:
-        try:
-            self._ssl.do_handshake()
-        except ssl.SSLWantReadError:
-            return False
-        return True
-
-    async def _deliver_alert(self) -> None:
-        """Say why the handshake failed, and let that arrive.
-
-        A client of TLS 1.3 has mostly sent its request when its certificate is judged.
-        Closing the socket with that unread would make the kernel send RST.
-        """
-        if not self._outgoing.pending:
-            return
-        with suppress(OSError):  # TimeoutError is one
-            async with asyncio.timeout(ALERT_TIMEOUT):
-                await self._loop.sock_sendall(self._sock, self._outgoing.read())
-                self._sock.shutdown(socket.SHUT_WR)
-                for _ in range(MAX_READS_AFTER_ALERT):
-                    if not await self._loop.sock_recv(self._sock, HANDSHAKE_READ_SIZE):
-                        return
-
-    def start(self, protocol: asyncio.BufferedProtocol) -> None:
+    def start(self, protocol: Callbacks) -> None:
         """Hand the connection to ``protocol``, after the handshake."""
+        assert self._handshake is not None
+        self._ssl = self._handshake.ssl
+        self._handshake = None
         self._protocol = protocol
         self._reading = True
         try:
-            protocol.connection_made(self)
+            protocol.connection_made(cast(asyncio.Transport, self))
         except BaseException:
             self.abort()
             raise

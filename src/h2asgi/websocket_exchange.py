@@ -18,15 +18,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, cast
 
 from .asgi.http import HTTPCycle
 from .asgi.response import DefaultFields
 from .asgi.websocket import WebSocketCycle
 from .config import WebSocketConfig
 from .errors import ErrorCode
+from .passage import Passage
 from .protocol.engine import SEND_HIGH_WATER, Engine
 from .protocol.engines import websocket_codec
 from .protocol.events import Headers
@@ -34,20 +35,19 @@ from .protocol.websocket.codec import (
     CloseReceived,
     Codec,
     ConnectionFailed,
-    MessageReceived,
 )
 from .protocol.websocket.handshake import Handshake
 
 logger = logging.getLogger("h2asgi")
 
-MAX_QUEUED = 64 * 1024
-"""Octets of messages waiting for the application, above which its peer is held back: enough
-to keep it busy for a turn of the loop, and 500 WebSockets that are not received from hold
-32 MiB. One message may be larger; it is alone then."""
+MAX_QUEUED = 256 * 1024
+"""Octets of messages waiting for the application, above which its peer is held back: what one
+read gives, which otherwise would be copied to wait. 500 WebSockets that are not received from hold
+128 MiB, and as much again in their windows. One message may be larger; it is alone then."""
 
 SLICE = 64 * 1024
-"""Octets fed to the codec at a time, and so by how much ``MAX_QUEUED`` may be passed: 10,922
-empty messages take less than 1 MiB."""
+"""Octets behind which the codec begins no frame before it is looked whether there is room, and so
+by how much ``MAX_QUEUED`` may be passed: 10,922 empty messages take less than 1 MiB."""
 
 COMPRESSED_SLICE = 16 * 1024
 """The same where messages may be compressed: it can inflate to 16 MiB."""
@@ -74,6 +74,9 @@ class Streams(Protocol):
 
     stopping: bool
     """Whether the server is about to stop."""
+
+    open_passage: Callable[[Callable[[memoryview], int]], Passage | None] | None
+    """Where a tunnel may have the connection to itself: what to call for its passage."""
 
     def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> Awaitable[None]:
         """Queue octets; what it gives sees them on their way, and is awaited at once."""
@@ -102,6 +105,7 @@ class WebSocketExchange:
         "_input_ended",
         "_late_answers",
         "_loop",
+        "_passage",
         "_phase",
         "_pinged",
         "_slice",
@@ -135,6 +139,7 @@ class WebSocketExchange:
         self._version = response.request.http_version
         self._phase = _CONNECTING
         self._codec: Codec  # from the acceptance on
+        self._passage: Passage | None = None
         self._input = bytearray()  # not yet fed, bounded by the receive window
         self._slice = SLICE
         self._input_ended = False  # nothing follows behind ``_input``
@@ -152,10 +157,23 @@ class WebSocketExchange:
     def receive_data(self, data: bytes) -> None:
         """Take octets of the peer. Before the acceptance, which HTTP/2 allows, they wait."""
         self._hear()
-        if not self._input and self._phase is _OPEN:
-            data = self._feed_slices(data)
-        self._input += data
+        taken = 0
+        if not self._input:
+            taken = self._feed_all(data)
+            self._acknowledge(taken)
+        if taken < len(data):
+            self._input += memoryview(data)[taken:]
         self._pump()
+
+    def receive_passing(self, data: memoryview) -> int:
+        """Take what there is room for of octets that have not been through the engine.
+
+        They are borrowed. Gives how many were taken; the rest is for the engine.
+        """
+        if self._input:
+            return 0
+        self._hear()
+        return self._feed_all(data)
 
     def receive_end(self) -> None:
         """Take note that the peer has ended its half of the tunnel."""
@@ -193,15 +211,22 @@ class WebSocketExchange:
         if self._handshake.compresses:
             self._slice = COMPRESSED_SLICE
         self._phase = _OPEN
+        if self._streams.open_passage is not None:
+            self._passage = self._streams.open_passage(self.receive_passing)
         self._heard = self._loop.time()
         if self._config.ping_interval:
             self._set_deadline(self._heard + self._config.ping_interval)
         self._loop.call_soon(self._begin)
         return 101 if self._version == "1.1" else 200
 
-    def send_message(self, data: str | bytes) -> Awaitable[None]:
+    def send_message(self, data: str | bytes) -> Awaitable[None] | None:
         """See ``asgi.websocket.Sink``."""
-        return self._streams.send_data(self._stream_id, self._codec.send_message(data), False)
+        octets = self._codec.send_message(data)
+        passage = self._passage
+        # Whoever has further messages is likely to answer them at once.
+        if passage is not None and passage.write(octets, self.cycle.queued > 0):
+            return None
+        return self._streams.send_data(self._stream_id, octets, False)
 
     def close(self, code: int, reason: str) -> None:
         """See ``asgi.websocket.Sink``. RFC 6455 section 7.1.2: the peer answers with a Close."""
@@ -214,7 +239,7 @@ class WebSocketExchange:
         """See ``asgi.websocket.Sink``."""
         return self._streams.flush()
 
-    def message_taken(self) -> None:
+    def messages_taken(self) -> None:
         """See ``asgi.websocket.Sink``."""
         if self._input or self._input_ended:
             self._pump()
@@ -243,12 +268,13 @@ class WebSocketExchange:
 
     def _pump(self) -> None:
         """Feed the codec as much as the application has room for."""
-        while self._input and self._phase in (_OPEN, _CLOSING) and self._has_room:
-            self._hear()  # what was held back may have been the answer
+        if self._input:
             with memoryview(self._input) as view:
-                piece = bytes(view[: self._slice])
-            del self._input[: self._slice]
-            self._feed(piece)
+                taken = self._feed_all(view)
+            if taken:
+                self._hear()  # what was held back may have been the answer
+                del self._input[:taken]
+                self._acknowledge(taken)
         if self._phase is _ENDED and self._input:
             self._acknowledge(len(self._input))
             self._input.clear()
@@ -258,37 +284,35 @@ class WebSocketExchange:
             self._end(b"")
             self._finish()
 
-    def _feed_slices(self, data: bytes) -> bytes:
-        """Do the same with octets that need not wait; give those that must."""
-        size = self._slice
-        while len(data) > size and self._has_room:
-            self._feed(data[:size])
-            data = data[size:]
-        if not (data and self._has_room):
-            return data
-        self._feed(data)
-        return b""
+    def _feed_all(self, data: bytes | memoryview) -> int:
+        """Do the same with octets in front of which nothing waits; gives how many were fed."""
+        taken = 0
+        while taken < len(data) and _OPEN <= self._phase <= _CLOSING and self._has_room:
+            taken += self._feed(data[taken:] if taken else data)
+        return taken
 
     def _acknowledge(self, size: int) -> None:
-        self._engine.acknowledge_received_data(self._stream_id, size)
-        self._streams.flush()
+        if size:
+            self._engine.acknowledge_received_data(self._stream_id, size)
+            self._streams.flush()
 
-    def _feed(self, data: bytes) -> None:
-        codec, cycle = self._codec, self.cycle
-        self._acknowledge(len(data))
-        for event in codec.receive_data(data):
-            match event:
-                case MessageReceived():
-                    cycle.feed(event.data)
-                case CloseReceived() | ConnectionFailed():
-                    logger.debug("WebSocket ends: %d %a", event.code, event.reason)
-                    cycle.disconnect(event.code, event.reason)
+    def _feed(self, data: bytes | memoryview) -> int:
+        codec = self._codec
+        events = codec.receive_data(data, self._slice)
         answers = codec.take_answers()
         if codec.over:
+            end = cast(CloseReceived | ConnectionFailed, events.pop())
+            logger.debug("WebSocket ends: %d %a", end.code, end.reason)
+            self.cycle.feed(cast(list[str | bytes], events))
+            self.cycle.disconnect(end.code, end.reason)
             # RFC 6455 section 7.1.1: the server ends the connection first.
             self._end(answers)
-        elif answers:
+            return codec.taken
+        if events:
+            self.cycle.feed(cast(list[str | bytes], events))
+        if answers:
             self._answer(answers)
+        return codec.taken
 
     # The way out.
 
@@ -324,6 +348,7 @@ class WebSocketExchange:
     def _finish(self) -> None:
         if self._phase is not _OVER:
             self._phase = _OVER
+            self._passage = None
             self._input.clear()
             if self._timer is not None:
                 self._timer.cancel()

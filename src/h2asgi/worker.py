@@ -25,7 +25,7 @@ STOP_SIGNALS = (signal.SIGTERM,)
 class Ties:
     """``ready`` is told when the worker serves; ``lifeline`` ends when its supervisor is gone.
 
-    For its listener they are its ``Colleagues``.
+    For its listener they are its ``Colleagues``, for health checks the ``Service``.
     """
 
     scoreboard: Scoreboard
@@ -37,7 +37,7 @@ class Ties:
     def serving(self) -> Iterator[None]:
         """While entered, the worker serves, within its loop."""
         loop = asyncio.get_running_loop()
-        loop.add_reader(self.lifeline, os.kill, os.getpid(), signal.SIGTERM)
+        loop.add_reader(self.lifeline, self._abandoned)
         heartbeat = loop.create_task(self._beat())
         self.scoreboard.set_connections(self.row, 0)
         os.write(self.ready, b"\1")
@@ -57,11 +57,20 @@ class Ties:
         """See ``listener.Colleagues``."""
         return self.scoreboard.fewest_connections()
 
-    def state(self) -> State:
-        """Say whether any worker serves, this one included."""
+    def state(self, own: State) -> State:
+        """See ``health.Service``."""
         if self.scoreboard.draining():
             return "draining"
-        return "serving" if self.scoreboard.accepting() else "starting"
+        return "serving" if self.scoreboard.accepting() else own
+
+    def ends(self) -> bool:
+        """See ``health.Service``."""
+        return self.scoreboard.draining()
+
+    def _abandoned(self) -> None:
+        """Stop since the supervisor is gone, and let load balancers know."""
+        self.scoreboard.drain()
+        os.kill(os.getpid(), signal.SIGTERM)
 
     async def _beat(self) -> None:
         while True:
@@ -80,7 +89,7 @@ def serve(config: Config, endpoint: Endpoint, ties: Ties) -> None:
         sockets=[replace(listening, file=None) for listening in endpoint.sockets],
         health_sockets=[replace(listening, file=None) for listening in endpoint.health_sockets],
         colleagues=ties,
-        state_of_all=ties.state,
+        service=ties,
     )
     config = replace(config, proxies=replace(config.proxies, drain_delay=0.0))
     run_server(config, own, ties.serving(), STOP_SIGNALS)

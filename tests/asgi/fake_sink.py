@@ -7,6 +7,7 @@ from typing import Any
 
 from h2asgi.asgi.http import HTTPCycle
 from h2asgi.asgi.scope import connection_scope, http_scope
+from h2asgi.asgi.sink import Sink
 from h2asgi.errors import ClientDisconnected, IllegalMessage
 from h2asgi.protocol.events import RequestReceived
 
@@ -16,7 +17,7 @@ class Defaults:
         self.fields = [(b"server", b"h2asgi"), (b"date", b"now")]
 
 
-class FakeSink:
+class FakeSink(Sink):
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.finished: list[tuple[int, int]] = []

@@ -49,7 +49,7 @@ class FakeWebSocketSink:
     async def flush(self) -> None:
         await asyncio.sleep(0)
 
-    def message_taken(self) -> None:
+    def messages_taken(self) -> None:
         self.taken += 1
 
 
@@ -66,10 +66,12 @@ class WebSocket:
         defaults = Defaults()
         self.response = HTTPCycle(self.http, head, self.scope, defaults)
         self.cycle = WebSocketCycle(self.sink, self.response, defaults)
-        self.feed = self.cycle.feed
         self.disconnect = self.cycle.disconnect
         self.receive = self.cycle.receive
         self.send = self.cycle.send
+
+    def feed(self, *messages: str | bytes) -> None:
+        self.cycle.feed(messages)
 
     async def accept(self) -> None:
         assert await self.receive() == {"type": "websocket.connect"}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 from fake_transport import FakeLoop, FakeTransport
 from peers import HTTP2Peer, Peer
+from tunnel_peers import HTTP1WebSocket, HTTP2WebSocket
+from websocket_app import CONNECT, App
 
 from h2asgi.config import Config
 from h2asgi.connection import Connection, ServerState
@@ -85,3 +88,32 @@ def driver() -> Iterator[Driver]:
         assert loop.errors == []
     finally:
         loop.close()
+
+
+@pytest.fixture(params=[HTTP1WebSocket, HTTP2WebSocket], ids=["http1", "http2"])
+def far_end(request):
+    return request.param
+
+
+@pytest.fixture
+def quiet(caplog):
+    """Nothing is logged above debug."""
+    caplog.set_level(logging.DEBUG)
+    yield
+    assert [r.getMessage() for r in caplog.records if r.levelno > logging.DEBUG] == []
+
+
+@pytest.fixture
+def opened(driver, far_end, quiet):
+    """Open a WebSocket: ``opened(**config)`` gives the application and its peer."""
+
+    def open_one(path="/ws", *, behind=b"", **config):
+        app = App()
+        app.loop = driver.loop
+        driver.serve(app, **config)
+        websocket = far_end(driver, path, behind)
+        assert websocket.status in (101, 200)
+        assert app.done[:2] == [CONNECT, None]
+        return app, websocket
+
+    return open_one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from typing import Any
 
@@ -75,13 +76,15 @@ class SSLObject:
 class NoSocket:
     """Knows nothing of what the peer has acknowledged."""
 
+    family = socket.AF_INET
+
     def __init__(self) -> None:
-        self.options: list[tuple[int, int, bytes]] = []
+        self.options: list[tuple[int, int, bytes | int]] = []
 
     def fileno(self) -> int:
         return -1
 
-    def setsockopt(self, level: int, option: int, value: bytes) -> None:
+    def setsockopt(self, level: int, option: int, value: bytes | int) -> None:
         self.options.append((level, option, value))
 
 

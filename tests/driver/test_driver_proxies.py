@@ -338,6 +338,17 @@ def test_an_overloaded_server_is_healthy(driver, ask):
 
 def test_workers_answer_for_all_of_them(driver, ask):
     driver.serve(hello)
-    states = ["draining", "serving"]
-    driver.state.health = Health("/healthz", lambda: states.pop())
+
+    class Workers:
+        def __init__(self) -> None:
+            self.states = ["draining", "serving"]
+
+        def state(self, own: str) -> Any:
+            assert own == "starting"
+            return self.states.pop()
+
+        def ends(self) -> bool:
+            raise AssertionError
+
+    driver.state.health = Health("/healthz", Workers())
     assert [ask("/healthz"), ask("/healthz")] == [200, 503]

@@ -14,7 +14,6 @@ from websocket_peer import RSV1, TAIL, TEXT, Deflater, frame, frames
 from h2asgi.config import WebSocketConfig
 from h2asgi.protocol.engines import websocket_codec
 from h2asgi.protocol.events import RequestReceived
-from h2asgi.protocol.websocket.codec import MessageReceived
 from h2asgi.protocol.websocket.handshake import HandshakeRejected, check_handshake
 
 NAMES = (
@@ -69,7 +68,7 @@ def _assert_goes_both_ways(codec, text: str, compresses: bool, agreed: bytes) ->
         octets = frame(TEXT, Deflater(max(bits, 9)).compress(text.encode()), reserved=RSV1)
     else:
         octets = frame(TEXT, text.encode())
-    assert codec.receive_data(octets) == [MessageReceived(text)]
+    assert codec.receive_data(octets) == [text]
 
 
 def _parameter(agreed: bytes, name: bytes) -> int:

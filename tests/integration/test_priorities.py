@@ -100,6 +100,7 @@ class Page:
         await send({"type": "http.response.body", "body": body})
 
 
+@pytest.mark.interpreted
 @pytest.mark.tool("chromium")
 def test_chromium_gets_what_it_asks_for_first(serve, tmp_path, monkeypatch, measured):
     """It says u=0 for the style sheet, u=1 for a fetch, and less for images, which take turns."""

@@ -57,6 +57,21 @@ def test_echo(command: Callable[..., Command], protocol: str, loop: str, engine:
             assert _close(websocket)[0] == 3000
 
 
+def test_what_send_took_arrives_while_the_application_blocks_the_loop(
+    serve: Serve, tls: bool, protocol: str
+) -> None:
+    """ASGI; also when further messages wait, the answers to which would have gone along."""
+    server = serve(websockets.app, tls=tls)
+    key = uuid.uuid4().hex
+    with _open(server, protocol, f"/block?{key}") as websocket:
+        websocket.send("one", "two", "three")
+        for message in ("one", "two", "three"):
+            assert websocket.receive() == message
+            assert not letters.posted(f"{key} {message} unblocked")
+            letters.post(f"{key} {message} go on")
+        websocket.close()
+
+
 def test_scope(serve: Serve, tls: bool, protocol: str) -> None:
     server = serve(websockets.app, tls=tls)
     with _open(server, protocol, "/scope?a=1") as websocket:

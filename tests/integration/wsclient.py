@@ -44,13 +44,9 @@ class WebSocketClient:
     def _end(self) -> None:
         """Follow the closing handshake (RFC 6455 section 7.1.1: the server closes TCP first)."""
 
-    def send(self, message: Message) -> None:
-        event: Event
-        if isinstance(message, str):
-            event = TextMessage(data=message)
-        else:
-            event = BytesMessage(data=message)
-        self._write(self._connection.send(event))
+    def send(self, *messages: Message) -> None:
+        """Send messages, several of them at once."""
+        self._write(b"".join(self._connection.send(_event(message)) for message in messages))
 
     def close(self, code: int = 1000, reason: str | None = None) -> None:
         """Begin the closing handshake; ``receive`` then gives the server's Close."""
@@ -80,6 +76,10 @@ class WebSocketClient:
             self._connection.receive_data(data)
             self._events += self._connection.events()
         return self._events.popleft()
+
+
+def _event(message: Message) -> TextMessage | BytesMessage:
+    return TextMessage(data=message) if isinstance(message, str) else BytesMessage(data=message)
 
 
 class H1WebSocket(WebSocketClient):

@@ -376,8 +376,10 @@ def test_replacing_workers_is_no_end_of_the_service(start, tmp_path):
 def test_what_workers_say_of_themselves():
     board = Scoreboard(2)
     ties = Ties(board, 0, -1, -1)
-    assert ties.state() == "starting"
+    assert [ties.state(own) for own in ("starting", "draining")] == ["starting", "draining"]
     board.set_connections(1, 0)
-    assert ties.state() == "serving"
+    assert [ties.state(own) for own in ("starting", "draining")] == ["serving", "serving"]
+    assert not ties.ends()
     board.drain()
-    assert ties.state() == "draining"
+    assert ties.state("serving") == "draining"
+    assert ties.ends()

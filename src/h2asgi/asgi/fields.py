@@ -9,34 +9,37 @@ from __future__ import annotations
 import re
 import reprlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from ..errors import IllegalMessage
 
 Fields = list[tuple[bytes, bytes]]
 
-MAX_KNOWN_FIELDS = 1024
+MAX_KNOWN_FIELDS: Final = 1024
 """Fields remembered as legal. Applications send some dozens again and again, and others once."""
 
-MAX_KNOWN_FIELD_SIZE = 128
+MAX_KNOWN_FIELD_SIZE: Final = 128
 """Octets of a field worth remembering; all of them together stay below half a megabyte."""
 
-MAX_CONTENT_LENGTH_DIGITS = 18
+MAX_CONTENT_LENGTH_DIGITS: Final = 18
 """An exabyte less one: fits 64 bits everywhere."""
 
 # Octets of a token (RFC 9110 section 5.6.2) to lower case, all others to NUL.
-_LOWER_TOKEN = bytes(
-    octet if re.match(rb"[!#$%&'*+\-.^_`|~0-9a-z]", bytes((octet,))) else 0
-    for octet in bytes(range(256)).lower()
+_LOWER_TOKEN: Final = bytes(
+    [
+        octet if re.match(rb"[!#$%&'*+\-.^_`|~0-9a-z]", bytes((octet,))) else 0
+        for octet in bytes(range(256)).lower()
+    ]
 )
-_CONTROLS = bytes((*range(0x09), *range(0x0A, 0x20), 0x7F))  # CTL but HTAB: RFC 9110 section 5.5
+# CTL but HTAB: RFC 9110 section 5.5.
+_CONTROLS: Final = bytes((*range(0x09), *range(0x0A, 0x20), 0x7F))
 
-_DEFAULT_FIELDS = frozenset((b"server", b"date"))
-_DROPPED_ON_HTTP2 = frozenset(
+_DEFAULT_FIELDS: Final = frozenset((b"server", b"date"))
+_DROPPED_ON_HTTP2: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"upgrade", b"transfer-encoding")
 )
-_SPECIAL_FIELDS = _DEFAULT_FIELDS | _DROPPED_ON_HTTP2
-_NOT_IN_TRAILERS = _DROPPED_ON_HTTP2 | frozenset(
+_SPECIAL_FIELDS: Final = _DEFAULT_FIELDS | _DROPPED_ON_HTTP2
+_NOT_IN_TRAILERS: Final = _DROPPED_ON_HTTP2 | frozenset(
     (
         *(b"content-length", b"host", b"trailer"),  # framing and routing
         *(b"cache-control", b"expect", b"max-forwards", b"pragma", b"range", b"te"),
@@ -48,7 +51,7 @@ _NOT_IN_TRAILERS = _DROPPED_ON_HTTP2 | frozenset(
 """RFC 9110 section 6.5.1: framing, routing, authentication, request modifiers, response controls
 and the format of the content, which mean something only ahead of it."""
 
-_NOT_PAIRS = "headers must be an iterable of pairs (name, value)"
+_NOT_PAIRS: Final = "headers must be an iterable of pairs (name, value)"
 
 _Checked = tuple[tuple[bytes, bytes], int | None]
 """A field as it is sent, and its value if it is a content-length."""

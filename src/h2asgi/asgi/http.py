@@ -2,41 +2,29 @@
 
 There is one task, the application's, and no queue. The connection feeds the
 cycle's ``body``; ``receive()`` takes from it and only then acknowledges.
-``send()``, which is in ``response.py``, checks a message and hands it to the
-``Sink``, which the connection implements for every protocol alike.
+``send()`` checks a message (``response.py``) and hands it to the ``Sink``, which the
+connection implements for every protocol alike. Nothing here waits: that is in ``coroutines.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
-from ..errors import ClientDisconnected
 from .body import RequestBody
+from .coroutines import receive, run, send
 from .exceptions import log_exception
 from .fields import Fields
-from .file_response import FileResponse
-from .response import AWAITING_START, OVER, START_HELD, DefaultFields, ResponseSink
+from .response import AWAITING_START, OVER, START_HELD, DefaultFields, Response
 from .scope import Application, Message, Request, Scope
+from .sink import Sink
 
 logger = logging.getLogger("h2asgi.error")
 
-_ERROR_BODY: Final = b"Internal Server Error"
 
-
-class Sink(ResponseSink, Protocol):
-    """Where a cycle's output goes: the connection. All calls name the stream."""
-
-    def acknowledge_received_data(self, stream_id: int, size: int) -> None:
-        """Say that the application took ``size`` octets of the body."""
-
-    def application_ended(self, cycle: HTTPCycle) -> None:
-        """Take note that the cycle's task is about to end, perhaps by an exception."""
-
-
-class HTTPCycle(FileResponse):
+class HTTPCycle(Response):
     """The request and response of one stream.
 
     ``task``, the application's, is the connection's to set.
@@ -50,8 +38,6 @@ class HTTPCycle(FileResponse):
         "scope",
         "task",
     )
-
-    _sink: Sink
 
     def __init__(
         self,
@@ -97,7 +83,7 @@ class HTTPCycle(FileResponse):
         """
         self._disconnected = True
         self._close_request()
-        self._finish()
+        self.finish()
 
     def answered_instead(self, status: int, body_size: int) -> None:
         """Take note that the server gave a whole response, before the application began one."""
@@ -118,12 +104,24 @@ class HTTPCycle(FileResponse):
         """Take note that the response was the head that opens a tunnel, and ended with it."""
         self._state = OVER
         self.status = status
-        self._finish()
+        self.finish()
 
     # What the application calls.
 
-    async def receive(self) -> Message:
+    def receive(self) -> Coroutine[Any, Any, Message]:
         """Give the next ``http.request``, or ``http.disconnect`` once there is no more to say."""
+        return receive(self)
+
+    def send(self, message: Mapping[str, Any]) -> Coroutine[Any, Any, None]:
+        """Take ``http.response.start``, ``http.response.body`` or a message of an extension.
+
+        Raises ``IllegalMessage`` for what ASGI forbids at this point, and
+        ``ClientDisconnected`` when the client is gone.
+        """
+        return send(self, message)
+
+    def next_message(self) -> Message | None:
+        """What ``receive()`` gives, or None if ``body`` has to change first."""
         if (
             self._body is None
             and not self._request_read
@@ -133,100 +131,62 @@ class HTTPCycle(FileResponse):
             self._request_read = True
             return {"type": "http.request", "body": b"", "more_body": False}
         body = self.body
-        while not body.closed:
-            if not self._request_read:
-                if body.unread or body.ended:
-                    return self._take_request()
-                if self.request.expect_continue and not (self._continued or self.status):
-                    # RFC 9110 section 10.1.1: the client waits with its body
-                    # until it hears that somebody wants to read it.
-                    self._continued = True
-                    self._sink.send_informational(self.stream_id, 100, [])
-            elif self._client_closed:
-                break
-            await body.wait()
-        return {"type": "http.disconnect"}
+        if body.closed or (self._request_read and self._client_closed):
+            return {"type": "http.disconnect"}
+        if self._request_read:
+            return None
+        if body.unread or body.ended:
+            return self._take_request(body)
+        if self.request.expect_continue and not (self._continued or self.status):
+            # RFC 9110 section 10.1.1: the client waits with its body
+            # until it hears that somebody wants to read it.
+            self._continued = True
+            self._sink.send_informational(self.stream_id, 100, [])
+        return None
 
-    async def send(self, message: Mapping[str, Any]) -> None:
-        """Take ``http.response.start``, ``http.response.body`` or a message of an extension.
-
-        Raises ``IllegalMessage`` for what ASGI forbids at this point, and
-        ``ClientDisconnected`` when the client is gone.
-        """
-        sent = self.take(message)
-        if sent is None:
-            return
-        if self._state != OVER:
-            await sent
-            return
-        try:
-            await sent
-        finally:
-            self._finish()
-
-    def _take_request(self) -> Message:
+    def _take_request(self, body: RequestBody) -> Message:
         self._continued = True  # section 10.1.1: no 100 once the body has begun
-        self._request_read = ended = self.body.ended
-        data = self.body.take()
+        self._request_read = ended = body.ended
+        data = body.take()
         if data:
             self._sink.acknowledge_received_data(self.stream_id, len(data))
         message = {"type": "http.request", "body": data, "more_body": not ended}
-        if ended and self.body.trailers:
-            message["trailers"] = self.body.trailers
+        if ended and body.trailers:
+            message["trailers"] = body.trailers
         return message
 
     # The task.
 
-    async def run(self, app: Application) -> None:
+    def run(self, app: Application) -> Coroutine[Any, Any, None]:
         """Run the application and answer for whatever it leaves undone.
 
         Raises nothing but what stops a task or the process.
         """
-        try:
-            try:
-                await app(self.scope, self.receive, self.send)
-            except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
-                self._abandon()
-                raise
-            except Exception as error:
-                self._log_exception(error)
-            except BaseExceptionGroup as error:
-                if error.split((Exception, asyncio.CancelledError))[1] is not None:
-                    self._abandon()
-                    raise
-                self._log_exception(error)
-            else:
-                if self._finished:
-                    return
-                self._judge_return()
-            await self._conclude()
-        finally:
-            self._sink.application_ended(self)
+        return run(self, app)
 
-    def _judge_return(self) -> None:
+    def ended(self) -> None:
+        """Take note that the task is about to end."""
+        self._sink.application_ended(self)
+
+    def judge_return(self) -> None:
         """Log that the application left its response incomplete, if that is its mistake."""
         if self._client_closed and not self.answered:
             # receive() said that it is gone; whom would a 500 be for?
-            logger.debug("%s: client closed its side", self._request_line())
-            self._abandon()
+            logger.debug("%s: client closed its side", self.request_line())
+            self.abandon()
         elif not (self.answered or self._disconnected):
-            logger.error("%s: returned without completing the response", self._request_line())
+            logger.error("%s: returned without completing the response", self.request_line())
 
-    async def _conclude(self) -> None:
-        """Give the client an answer if it has none, or an end if it has half of one."""
+    def begin_error(self) -> bool:
+        """Forget a response that has not begun, for an error to take its place.
+
+        Says if it could; otherwise one that is half sent gets an end.
+        """
         if self._state > START_HELD or self._disconnected:
-            self._abandon()
-            return
-        headers = [
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"content-length", b"%d" % len(_ERROR_BODY)),
-        ]
+            self.abandon()
+            return False
         self._state = AWAITING_START  # a start that was held is forgotten
-        try:
-            await self.send({"type": "http.response.start", "status": 500, "headers": headers})
-            await self.send({"type": "http.response.body", "body": _ERROR_BODY})
-        except ClientDisconnected:
-            logger.debug("%s: gone before its answer", self._request_line())
+        return True
 
     @property
     def owes_response(self) -> bool:
@@ -234,8 +194,10 @@ class HTTPCycle(FileResponse):
         complete = self.request.end_stream or (self._body is not None and self._body.ended)
         return complete and not self.status
 
-    def _log_exception(self, error: BaseException) -> None:
-        log_exception(error, self._request_line(), disconnected=self._disconnected)
+    def log_exception(self, error: BaseException) -> None:
+        """Log what the application raised."""
+        log_exception(error, self.request_line(), disconnected=self._disconnected)
 
-    def _request_line(self) -> str:
+    def request_line(self) -> str:
+        """Give what logs say of the request."""
         return f"{self.request.method} {self.scope.get('path')!a}"

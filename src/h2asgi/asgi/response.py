@@ -6,7 +6,7 @@ A response goes through these states:
                                                           ^ reset, from any state before it
 
 TRAILERS is for those whose start has announced them. Nothing here waits: that
-is in ``http.py``, and in ``file_response.py`` for files, whose pieces the server
+is in ``coroutines.py``, and in ``file_body.py`` for files, whose pieces the server
 reads itself.
 
 A message that is refused changes nothing, unless part of the response is
@@ -18,12 +18,15 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Awaitable, Mapping
+from functools import partial
 from typing import Any, Final, Protocol
 
-from ..compiled import mypyc_attr
 from ..errors import ClientDisconnected, ErrorCode, IllegalMessage
 from .fields import Fields, link_fields, octets, response_fields, trailer_fields
+from .file_body import send_file
+from .files import part_of_file, whole_file
 from .scope import Request
+from .sink import Sink
 
 # Plain integers: they are compared several times for every message.
 AWAITING_START: Final = 0
@@ -33,47 +36,12 @@ TRAILERS: Final = 3  # the body is complete, and trailers were announced
 OVER: Final = 4  # complete, or reset by this side
 
 
-class ResponseSink(Protocol):
-    """Where a response goes: the connection. All calls name the stream."""
-
-    def send_informational(self, stream_id: int, status: int, headers: Fields) -> None:
-        """Send a 1xx response (RFC 9110 section 15.2)."""
-
-    def send_headers(
-        self, stream_id: int, status: int, headers: Fields, end_stream: bool, /
-    ) -> None:
-        """Queue the head of the final response; the fields have been checked.
-
-        ``send_data`` or ``flush`` follows before anything else happens.
-        """
-
-    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> Awaitable[None]:
-        """Queue body octets; what it gives sees them into the transport or a full window.
-
-        It is awaited at once. Queueing does not wait, so that a cancelled call
-        loses nothing. Raises ``ClientDisconnected`` when the stream is gone.
-        """
-
-    def send_trailers(self, stream_id: int, trailers: Fields) -> Awaitable[None]:
-        """Queue the trailer section, which ends the response; awaited as ``send_data``."""
-
-    def flush(self) -> Awaitable[None]:
-        """See what is queued into the transport; awaited at once."""
-
-    def reset_stream(self, stream_id: int, error_code: int) -> None:
-        """Abandon the stream."""
-
-    def request_finished(self, response: Response) -> None:
-        """Take note, once for each response, that it ended or will never end."""
-
-
 class DefaultFields(Protocol):
     """Fields that the server adds to every response; ``date`` makes them change."""
 
     fields: Fields
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Response:
     """The sending half of an exchange, which ``asgi.http.HTTPCycle`` makes whole.
 
@@ -101,9 +69,7 @@ class Response:
         "stream_id",
     )
 
-    _sink: ResponseSink
-
-    def __init__(self, sink: ResponseSink, request: Request, default_fields: DefaultFields) -> None:
+    def __init__(self, sink: Sink, request: Request, default_fields: DefaultFields) -> None:
         self._sink = sink
         self.request = request
         self.stream_id = request.stream_id
@@ -111,7 +77,7 @@ class Response:
         self.began = 0.0
 
         # What is held comes with START_HELD, and is not looked at before.
-        self._state: int = AWAITING_START
+        self._state = AWAITING_START
         self._held_status: int
         self._held_fields: Fields
         self._content_left: int | None
@@ -123,6 +89,16 @@ class Response:
         self._finished = False
         self.status = 0
         self.body_size = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether the application has nothing left to send."""
+        return self._state == OVER
+
+    @property
+    def finished(self) -> bool:
+        """Whether the sink was told of the end."""
+        return self._finished
 
     @property
     def answered(self) -> bool:
@@ -137,7 +113,7 @@ class Response:
         """Check a message of the application and queue what it says; ``send()`` without its wait.
 
         What this gives sees it out, and is awaited at once, whatever ``send()`` says of it in
-        between. Raises as ``HTTPCycle.send``.
+        between. Raises as ``HTTPCycle.send`` says.
         """
         try:
             kind = message["type"]
@@ -148,17 +124,17 @@ class Response:
         if self._disconnected:
             raise ClientDisconnected("the client is gone")
         if self._sending_file:
-            raise self._illegal(f"{reprlib.repr(kind)} while a file is being sent")
+            raise self.refusal(f"{reprlib.repr(kind)} while a file is being sent")
         if kind == "http.response.start":
             self._hold_start(message)
             return None
         if kind == "http.response.body":
-            return self._send_body(message)
+            return self.send_body(message)
         return self._take_extension(kind, message)
 
     def _hold_start(self, message: Mapping[str, Any]) -> None:
         if self._state != AWAITING_START:
-            raise self._illegal("'http.response.start' for the second time")
+            raise self.refusal("'http.response.start' for the second time")
         status = message.get("status")
         # Three digits, and not an interim response (RFC 9110 section 15).
         if not isinstance(status, int) or not 200 <= status <= 999:
@@ -183,10 +159,10 @@ class Response:
         self._held_fields = fields
         self._state = START_HELD
 
-    def _send_body(self, message: Mapping[str, Any]) -> Awaitable[None]:
+    def send_body(self, message: Mapping[str, Any]) -> Awaitable[None]:
         """Queue a piece of the body, the head before the first; give what sees it out."""
         if not START_HELD <= self._state <= BODY:
-            raise self._illegal("'http.response.body' before the start or behind the last")
+            raise self.refusal("'http.response.body' before the start or behind the last")
         data = message.get("body", b"")
         if type(data) is not bytes:
             data = self._body_octets(data)
@@ -226,14 +202,14 @@ class Response:
 
     def _wrong_length(self, left: int) -> IllegalMessage:
         if left < 0:
-            return self._illegal(f"body longer than its content-length, by {-left} octets")
-        return self._illegal(f"body shorter than its content-length, by {left} octets")
+            return self.refusal(f"body longer than its content-length, by {-left} octets")
+        return self.refusal(f"body shorter than its content-length, by {left} octets")
 
     def _body_octets(self, data: Any) -> bytes:
         try:
             return octets("a body", data)
         except IllegalMessage as error:
-            raise self._illegal(str(error)) from None
+            raise self.refusal(str(error)) from None
 
     # Extensions.
 
@@ -247,17 +223,21 @@ class Response:
             return self._send_trailers(message)
         if kind == "http.response.early_hint":
             return self._send_early_hint(message)
-        raise self._illegal(f"unknown message type: {reprlib.repr(kind)}")
+        if kind == "http.response.pathsend":
+            return self._send_path(message)
+        if kind == "http.response.zerocopysend":
+            return self._send_open_file(message)
+        raise self.refusal(f"unknown message type: {reprlib.repr(kind)}")
 
     def _send_trailers(self, message: Mapping[str, Any]) -> Awaitable[None]:
         """Queue the trailers once they are complete; where they have no place they are dropped."""
         trailers = self._trailers if self._state == TRAILERS else None
         if trailers is None:
-            raise self._illegal("'http.response.trailers' not announced, or before the body's end")
+            raise self.refusal("'http.response.trailers' not announced, or before the body's end")
         try:
             trailers += trailer_fields(message.get("headers", ()))
         except IllegalMessage as error:
-            raise self._illegal(str(error)) from None
+            raise self.refusal(str(error)) from None
         if message.get("more_trailers", False):
             return self._sink.flush()
         self._state = OVER
@@ -270,29 +250,83 @@ class Response:
 
     def _send_early_hint(self, message: Mapping[str, Any]) -> Awaitable[None]:
         if self._state >= BODY:
-            raise self._illegal("'http.response.early_hint' behind the head of the response")
+            raise self.refusal("'http.response.early_hint' behind the head of the response")
         fields = link_fields(message.get("links", ()))
         if fields:
             self._sink.send_informational(self.stream_id, 103, fields)  # RFC 8297
         return self._sink.flush()
 
-    def _illegal(self, reason: str) -> IllegalMessage:
+    def _send_path(self, message: Mapping[str, Any]) -> Awaitable[None]:
+        path = message.get("path")
+        if self._state != START_HELD:
+            raise self.refusal("'http.response.pathsend' before the start or behind a body")
+        if not isinstance(path, str):
+            raise IllegalMessage(f"path must be str, not {type(path).__name__}")
+        return send_file(self, reprlib.repr(path), partial(whole_file, path), False)
+
+    def _send_open_file(self, message: Mapping[str, Any]) -> Awaitable[None]:
+        if self._state not in (START_HELD, BODY):
+            raise self.refusal("'http.response.zerocopysend' before the start or behind the body")
+        file = message.get("file")
+        offset, count = message.get("offset"), message.get("count")
+        for value in (offset, count):
+            if not (value is None or (isinstance(value, int) and value >= 0)):
+                raise self.refusal(f"neither an offset nor a count: {reprlib.repr(value)}")
+        if not (isinstance(file, int) or hasattr(file, "fileno")):
+            raise self.refusal(f"file must have a descriptor: {reprlib.repr(file)}")
+        locate = partial(part_of_file, file, offset, count)
+        return send_file(self, "the file", locate, bool(message.get("more_body", False)))
+
+    def begin_file(self) -> bool:
+        """Take no messages until ``end_file``; says whether the content of the file is wanted."""
+        self._sending_file = True
+        return not self._no_content
+
+    def end_file(self) -> None:
+        """Take messages again, if the response goes on."""
+        self._sending_file = False
+        if self._state == OVER:
+            self.finish()
+
+    def check_wanted(self) -> None:
+        """Raise if a file that is there now has nobody to go to."""
+        if self._disconnected:
+            raise ClientDisconnected("the client is gone")
+        if self._state == OVER:
+            raise IllegalMessage("the response was over before its file was sent")
+
+    def judge_length(self, size: int, more_body: bool) -> None:
+        """Compare what a file has with the content-length, which it tells if it is all there is."""
+        left = self._content_left
+        if left is not None:
+            if size > left or (size < left and not more_body):
+                raise self._wrong_length(left - size)
+        elif (
+            self._state == START_HELD
+            and not (more_body or self._no_content)
+            and self._trailers is None
+        ):
+            self._held_fields.append((b"content-length", b"%d" % size))
+            self._content_left = size
+
+    def refusal(self, reason: str) -> IllegalMessage:
         """Give the error for a refused message, having reset a stream that is under way."""
         if self._state >= BODY:
-            self._abandon()
+            self.abandon()
         return IllegalMessage(reason)
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         """Reset the stream, unless its response is over or its client gone."""
         if self.answered or self._disconnected:
-            self._finish()
+            self.finish()
             return
         self._state = OVER
         self._close_request()
         self._sink.reset_stream(self.stream_id, ErrorCode.INTERNAL_ERROR)
-        self._finish()
+        self.finish()
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Tell the sink, once, that the response ended or will never end."""
         if not self._finished:
             self._finished = True
             self._sink.request_finished(self)

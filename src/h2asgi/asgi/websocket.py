@@ -18,9 +18,10 @@ about: ``receive()`` then gives what is left and ``websocket.disconnect``,
 from __future__ import annotations
 
 import reprlib
-import sys
-from collections.abc import Awaitable, Mapping
+from collections import deque
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
+from sys import getsizeof
 from typing import Any, Final, Protocol
 
 from ..errors import ClientDisconnected, IllegalMessage
@@ -59,12 +60,12 @@ class Sink(Protocol):
         fields that are the handshake's own.
         """
 
-    def send_message(self, data: str | bytes) -> Awaitable[None]:
+    def send_message(self, data: str | bytes) -> Awaitable[None] | None:
         """Queue a message; what it gives sees it into the transport or a full window.
 
-        It is awaited at once. Raises ``ClientDisconnected`` when the peer is
-        gone, and ``UnicodeEncodeError``, before anything is queued, for a text
-        that has no UTF-8.
+        It is awaited at once; None says that the message is there already. Raises
+        ``ClientDisconnected`` when the peer is gone, and ``UnicodeEncodeError``, before
+        anything is queued, for a text that has no UTF-8.
         """
 
     def close(self, code: int, reason: str) -> None:
@@ -76,8 +77,8 @@ class Sink(Protocol):
     def flush(self) -> Awaitable[None]:
         """See what is queued into the transport; awaited at once."""
 
-    def message_taken(self) -> None:
-        """Take note that there may be room for further messages."""
+    def messages_taken(self) -> None:
+        """Take note that no message waits any more, and that there is room for others."""
 
 
 class WebSocketCycle(Wakeup):
@@ -105,19 +106,22 @@ class WebSocketCycle(Wakeup):
         self._default_fields = default_fields
         self._state: int = _CONNECTING
         self._connect_given = False
-        self._messages: list[tuple[str | bytes, int]] = []  # with what each counts
+        self._messages: deque[tuple[str | bytes, int]] = deque()  # with what each counts
         self._end: tuple[int, str] | None = None  # code and reason, once receive() has an end
         self.queued = 0
 
     # What the exchange tells.
 
-    def feed(self, data: str | bytes) -> None:
-        """Store a message of the peer; one that nobody will receive is dropped."""
+    def feed(self, messages: Sequence[str | bytes]) -> None:
+        """Store messages of the peer; those that nobody will receive are dropped."""
         if self._end is not None:
             return
-        size = max(SMALLEST_MESSAGE, sys.getsizeof(data))
-        self._messages.append((data, size))
-        self.queued += size
+        for data in messages:
+            size = getsizeof(data)
+            if size < SMALLEST_MESSAGE:
+                size = SMALLEST_MESSAGE
+            self._messages.append((data, size))
+            self.queued += size
         self.wake()
 
     def disconnect(self, code: int, reason: str) -> None:
@@ -142,10 +146,11 @@ class WebSocketCycle(Wakeup):
                 code, reason = self._end
                 return {"type": "websocket.disconnect", "code": code, "reason": reason}
             await self.wait()
-        data, size = self._messages.pop(0)
+        data, size = self._messages.popleft()
         self.queued -= size
-        self._sink.message_taken()
-        if isinstance(data, str):
+        if not self._messages:
+            self._sink.messages_taken()
+        if type(data) is str:
             return {"type": "websocket.receive", "text": data}
         return {"type": "websocket.receive", "bytes": data}
 
@@ -160,6 +165,11 @@ class WebSocketCycle(Wakeup):
         except (KeyError, TypeError):
             raise IllegalMessage(f"not a message with a type: {reprlib.repr(message)}") from None
         state = self._state
+        if state == _OPEN and self._end is None and kind == "websocket.send":
+            sent = self._send(message)
+            if sent is not None:
+                await sent
+            return
         if state == _CLOSED:
             raise IllegalMessage(f"{kind!r} after the WebSocket was closed")
         if state == _DENIED:
@@ -167,20 +177,18 @@ class WebSocketCycle(Wakeup):
             return
         if self._end is not None:
             raise ClientDisconnected("the client is gone")
-        if kind == "websocket.send":
-            await self._send(message)
-        elif kind == "websocket.close":
+        if kind == "websocket.close":
             await self._close(message)
         elif state == _OPEN:
             raise IllegalMessage(f"{reprlib.repr(kind)} on an open WebSocket")
         elif kind == "websocket.accept":
             await self._accept(message)
+        elif kind == "websocket.send":
+            raise IllegalMessage("'websocket.send' before 'websocket.accept'")
         else:
             await self._deny(kind, message)
 
-    def _send(self, message: Mapping[str, Any]) -> Awaitable[None]:
-        if self._state != _OPEN:
-            raise IllegalMessage("'websocket.send' before 'websocket.accept'")
+    def _send(self, message: Mapping[str, Any]) -> Awaitable[None] | None:
         text, data = message.get("text"), message.get("bytes")
         if (text is None) is (data is None):
             raise IllegalMessage("'websocket.send' needs either text or bytes")
@@ -229,7 +237,7 @@ class WebSocketCycle(Wakeup):
         self._messages.clear()
         self.queued = 0
         self.wake()
-        self._sink.message_taken()
+        self._sink.messages_taken()
 
     # A response instead.
 

@@ -11,37 +11,41 @@ does nothing, so that a late task of one request cannot touch the next.
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from abc import ABC, abstractmethod
+from typing import ClassVar, Final
 
 from .events import Event, Headers
 
-SEND_HIGH_WATER = 64 * 1024
+SEND_HIGH_WATER: Final = 64 * 1024
 """Bytes queued on one stream above which its writer waits.
 
 Large enough to fill several frames per turn, small enough that 128 stalled
 streams hold 8 MiB, and that what is queued can still be reprioritised.
 """
 
-MAX_PIECES = 256
+MAX_PIECES: Final = 256
 """Pieces that wait on one stream before they are joined: a piece costs some 40 octets beside its
 content, which a writer of tiny pieces would multiply its queue by."""
 
-SEND_LOW_WATER = 16 * 1024
+SEND_LOW_WATER: Final = 16 * 1024
 """Bytes queued at which the waiting writer is woken: a frame, so that the pipe never runs dry."""
 
 
-class Engine(Protocol):
+class Engine(ABC):
     """One connection's protocol state. See the module's docstring for the rules of use."""
 
     name: ClassVar[str]
     http_version: ClassVar[str]
 
+    @abstractmethod
     def receive_data(self, data: bytes | bytearray | memoryview, now: float) -> None:
         """Take bytes from the peer. ``data`` is borrowed for the length of the call."""
 
+    @abstractmethod
     def receive_eof(self, now: float) -> None:
         """Take note that the peer will send nothing more; answers may still go out."""
 
+    @abstractmethod
     def take_events(self) -> list[Event]:
         """Give the events since the last call, oldest first.
 
@@ -49,21 +53,26 @@ class Engine(Protocol):
         ``handle_deadline``, ``terminate`` and the end of a response.
         """
 
+    @abstractmethod
     def send_informational(self, stream_id: int, status: int, headers: Headers) -> None:
         """Queue a 1xx response (RFC 9110 section 15.2)."""
 
+    @abstractmethod
     def send_headers(self, stream_id: int, status: int, headers: Headers, end_stream: bool) -> None:
         """Queue the head of the final response. The caller has checked the fields."""
 
+    @abstractmethod
     def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> int:
         """Queue body bytes; return how many bytes now wait on this stream.
 
         Above ``SEND_HIGH_WATER`` the writer is to wait for ``SendQueueDrained``.
         """
 
+    @abstractmethod
     def send_trailers(self, stream_id: int, trailers: Headers) -> None:
         """Queue the trailer section, which ends the response."""
 
+    @abstractmethod
     def accept_tunnel(self, stream_id: int, headers: Headers) -> None:
         """Queue the head that turns the stream of a request with a ``protocol`` into a tunnel.
 
@@ -78,6 +87,7 @@ class Engine(Protocol):
         time. On HTTP/1.1 the connection ends as soon as all is written.
         """
 
+    @abstractmethod
     def acknowledge_received_data(self, stream_id: int, size: int) -> None:
         """Say that the application took ``size`` bytes of body: credit may be given back.
 
@@ -85,12 +95,15 @@ class Engine(Protocol):
         gives the credit back itself.
         """
 
+    @abstractmethod
     def reset_stream(self, stream_id: int, error_code: int) -> None:
         """Abandon the stream: RST_STREAM, or the end of the connection on HTTP/1.1."""
 
+    @abstractmethod
     def ping(self, payload: bytes) -> None:
         """Send a PING with 8 octets of payload; does nothing on HTTP/1.1."""
 
+    @abstractmethod
     def begin_shutdown(self, now: float) -> None:
         """Finish what is open, take nothing new.
 
@@ -98,9 +111,11 @@ class Engine(Protocol):
         HTTP/1.1; ends in ``ConnectionTerminated``.
         """
 
+    @abstractmethod
     def terminate(self, error_code: int, reason: str) -> None:
         """End the connection now; ends in ``ConnectionTerminated``."""
 
+    @abstractmethod
     def data_to_send(self, limit: int, now: float) -> bytes | memoryview:
         """Give about ``limit`` bytes at the most; empty when there is nothing to send now.
 
@@ -108,6 +123,7 @@ class Engine(Protocol):
         """
 
     @property
+    @abstractmethod
     def awaits_writer(self) -> bool:
         """Whether ``data_to_send`` stopped short, so that a writer who comes first may go on.
 
@@ -116,15 +132,19 @@ class Engine(Protocol):
         """
 
     @property
+    @abstractmethod
     def reading_suspended(self) -> bool:
         """Whether the driver should stop reading: HTTP/1.1 backpressure, never on HTTP/2."""
 
     @property
+    @abstractmethod
     def idle(self) -> bool:
         """Whether no request is open and no answer waits to be taken."""
 
+    @abstractmethod
     def next_deadline(self) -> float | None:
         """When ``handle_deadline`` is due at the latest, if at all."""
 
+    @abstractmethod
     def handle_deadline(self, now: float) -> None:
         """Act on every deadline that ``now`` has passed; harmless when called early."""

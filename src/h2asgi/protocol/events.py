@@ -13,7 +13,7 @@ Headers = list[tuple[bytes, bytes]]
 """Fields in order: names lower-case, ``host`` first, ``cookie`` joined, no pseudo-headers."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class RequestReceived:
     """A request whose head is complete and keeps every rule of ``headers.py``.
 
@@ -39,9 +39,32 @@ class RequestReceived:
     target: bytes
     headers: Headers
     end_stream: bool
-    expect_continue: bool = False
-    protocol: str | None = None
-    accepts_trailers: bool = True
+    expect_continue: bool
+    protocol: str | None
+    accepts_trailers: bool
+
+    # Written out, as that of DataReceived is: what dataclass makes is not compiled.
+    def __init__(
+        self,
+        stream_id: int,
+        http_version: str,
+        method: str,
+        target: bytes,
+        headers: Headers,
+        end_stream: bool,
+        expect_continue: bool = False,
+        protocol: str | None = None,
+        accepts_trailers: bool = True,
+    ) -> None:
+        self.stream_id = stream_id
+        self.http_version = http_version
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.end_stream = end_stream
+        self.expect_continue = expect_continue
+        self.protocol = protocol
+        self.accepts_trailers = accepts_trailers
 
 
 @dataclass(slots=True)
@@ -59,7 +82,7 @@ class RequestRejected:
     reason: str
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class DataReceived:
     """A piece of a request body, or of what comes through a tunnel.
 
@@ -68,6 +91,10 @@ class DataReceived:
 
     stream_id: int
     data: bytes
+
+    def __init__(self, stream_id: int, data: bytes) -> None:
+        self.stream_id = stream_id
+        self.data = data
 
 
 @dataclass(slots=True)

@@ -16,20 +16,22 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from ..errors import H2ASGIError
 from .events import Headers
 
-MAX_CONTENT_LENGTH_DIGITS = 18
+MAX_CONTENT_LENGTH_DIGITS: Final = 18
 """An exabyte less one: fits 64 bits everywhere, and no ``int()`` of a megabyte of digits."""
 
 _token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _lower_token = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
 # Tables that turn what is illegal into NUL: ``0 in`` is then the fastest look.
-_LOWER_TOKEN_OCTETS = bytes(octet if _lower_token(bytes([octet])) else 0 for octet in range(256))
+_LOWER_TOKEN_OCTETS: Final = bytes(
+    [octet if _lower_token(bytes([octet])) else 0 for octet in range(256)]
+)
 # RFC 9110 section 5.5: CTL other than HTAB are invalid in a value.
-_VALUE_OCTETS = bytes(
+_VALUE_OCTETS: Final = bytes(
     0 if (octet < 0x20 and octet != 9) or octet == 0x7F else octet for octet in range(256)
 )
 _target_text = re.compile(rb"[\x21\x22\x24-\x7e]+").fullmatch  # no white space, CTL or "#"
@@ -38,15 +40,21 @@ authority_text = re.compile(
 ).fullmatch
 _scheme_text = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*").fullmatch
 
-CONNECTION_FIELDS = frozenset(
+CONNECTION_FIELDS: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 )
 """Connection-specific fields, which HTTP/2 forbids both ways (RFC 9113 section 8.2.2)."""
 
-_NOT_IN_HTTP2_TRAILERS = frozenset((b"content-length", b"host", b"te"))
+_NOT_IN_HTTP2_TRAILERS: Final = frozenset((b"content-length", b"host", b"te"))
 """RFC 9110 section 6.5.1: nothing about framing or routing comes that late."""
 
-_SPECIAL_FIELDS = CONNECTION_FIELDS | {b"te", b"host", b"cookie", b"content-length", b"expect"}
+_SPECIAL_FIELDS: Final = CONNECTION_FIELDS | {
+    b"te",
+    b"host",
+    b"cookie",
+    b"content-length",
+    b"expect",
+}
 
 
 class RequestError(H2ASGIError):
@@ -172,8 +180,8 @@ def http2_request_line(fields: Headers) -> tuple[str, bytes]:
     return method, pseudo.get(b":path") or pseudo.get(b":authority", b"")
 
 
-_REQUEST_PSEUDO_FIELDS = frozenset((b":method", b":scheme", b":authority", b":path"))
-_EXTENDED_CONNECT_FIELDS = _REQUEST_PSEUDO_FIELDS | {b":protocol"}
+_REQUEST_PSEUDO_FIELDS: Final = frozenset((b":method", b":scheme", b":authority", b":path"))
+_EXTENDED_CONNECT_FIELDS: Final = _REQUEST_PSEUDO_FIELDS | {b":protocol"}
 """RFC 8441 section 4 asks for :scheme and :path, and an http or https URI has an authority."""
 
 

@@ -11,11 +11,12 @@ with the peer's octets unread in the kernel, costs the peer one look.
 from __future__ import annotations
 
 from math import ceil, inf
+from typing import Final
 
-LOOKS = 4
+LOOKS: Final = 4
 """In the shortest time that is watched."""
 
-SHORTEST_STRETCH = 30.0
+SHORTEST_STRETCH: Final = 30.0
 """Seconds over which the rate of a transfer is judged at the least: a phone that changes cells, or
 a peer that collects its garbage, may be away for ten. It is longer where the time-out is, or the
 rate would cut that short."""

@@ -1,6 +1,8 @@
 """WebSockets that do one thing each, and some requests that tell how they fare.
 
 /echo       sends back what it receives
+/block      the same, and blocks the loop behind each until "{query} {message} go on", then posts
+            "{query} {message} unblocked"
 /deaf       never receives, until the server stops it
 /flood      sends a gibibyte in messages of 64 KiB; /flood-empty, a million empty ones
 /taken      a request: the messages that ``send()`` has taken, over all floods
@@ -20,6 +22,8 @@ from . import letters
 PIECE = bytes(64 * 1024)
 PIECES = 16 * 1024
 EMPTY = 1_000_000
+BLOCK = 20.0
+"""Seconds after which a block ends by itself, so that a failing test fails rather than hangs."""
 
 taken = 0
 
@@ -42,6 +46,15 @@ async def _echo(scope: Any, receive: Any, send: Any) -> None:
     await _accept(send)
     while (message := await receive())["type"] == "websocket.receive":
         await send({**message, "type": "websocket.send"})
+
+
+async def _block(scope: Any, receive: Any, send: Any) -> None:
+    await _accept(send)
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})
+        key = f"{scope['query_string'].decode()} {message['text']}"
+        letters.wait(f"{key} go on", BLOCK)
+        letters.post(f"{key} unblocked")
 
 
 async def _deaf(scope: Any, receive: Any, send: Any) -> None:

@@ -24,7 +24,7 @@ from websocket_peer import (
     header,
 )
 
-from h2asgi.protocol.websocket.codec import Codec, MessageReceived
+from h2asgi.protocol.websocket.codec import Codec
 from h2asgi.protocol.websocket.deflate import MAX_FINAL_BLOCKS, Agreement
 
 HELLO = bytes.fromhex("f248cdc9c90700")  # RFC 7692 section 7.2.3.1
@@ -37,34 +37,34 @@ def codec(connect: Callable[..., Codec]) -> Codec:
 
 
 def test_the_example_of_one_block(codec: Codec) -> None:
-    assert codec.receive_data(frame(TEXT, HELLO, reserved=RSV1)) == [MessageReceived("Hello")]
+    assert codec.receive_data(frame(TEXT, HELLO, reserved=RSV1)) == ["Hello"]
 
 
 def test_the_example_in_two_fragments(codec: Codec) -> None:
     octets = frame(TEXT, HELLO[:3], fin=False, reserved=RSV1) + frame(CONTINUATION, HELLO[3:])
-    assert codec.receive_data(octets) == [MessageReceived("Hello")]
+    assert codec.receive_data(octets) == ["Hello"]
 
 
 def test_the_example_that_uses_the_window_of_the_message_before(codec: Codec) -> None:
     again = bytes.fromhex("f200110000")  # section 7.2.3.2
     octets = frame(TEXT, HELLO, reserved=RSV1) + frame(TEXT, again, reserved=RSV1)
-    assert codec.receive_data(octets) == [MessageReceived("Hello")] * 2
+    assert codec.receive_data(octets) == ["Hello"] * 2
 
 
 def test_the_example_without_compression(codec: Codec) -> None:
     stored = bytes.fromhex("000500faff48656c6c6f00")  # section 7.2.3.3
-    assert codec.receive_data(frame(TEXT, stored, reserved=RSV1)) == [MessageReceived("Hello")]
+    assert codec.receive_data(frame(TEXT, stored, reserved=RSV1)) == ["Hello"]
 
 
 def test_the_example_with_a_final_block(codec: Codec) -> None:
     final = bytes.fromhex("f348cdc9c9070000")  # section 7.2.3.4
     octets = frame(TEXT, final, reserved=RSV1)
-    assert codec.receive_data(octets + octets) == [MessageReceived("Hello")] * 2
+    assert codec.receive_data(octets + octets) == ["Hello"] * 2
 
 
 def test_the_example_of_two_blocks(codec: Codec) -> None:
     two = bytes.fromhex("f248050000 00ffff cac9c90700".replace(" ", ""))  # section 7.2.3.5
-    assert codec.receive_data(frame(TEXT, two, reserved=RSV1)) == [MessageReceived("Hello")]
+    assert codec.receive_data(frame(TEXT, two, reserved=RSV1)) == ["Hello"]
 
 
 def test_the_window_reaches_back_over_a_final_block_of_the_same_message(codec: Codec) -> None:
@@ -74,13 +74,13 @@ def test_the_window_reaches_back_over_a_final_block_of_the_same_message(codec: C
     second = zlib.compressobj(wbits=-15, zdict=data)
     octets += second.compress(data) + second.flush(zlib.Z_SYNC_FLUSH)[: -len(TAIL)]
     assert len(octets) < 2 * len(data)
-    assert codec.receive_data(frame(BINARY, octets, reserved=RSV1)) == [MessageReceived(data * 2)]
+    assert codec.receive_data(frame(BINARY, octets, reserved=RSV1)) == [data * 2]
 
 
 def test_final_blocks_are_bounded(codec: Codec) -> None:
     final = b"\x03\x00"  # an empty stream
     octets = frame(BINARY, final * MAX_FINAL_BLOCKS + b"\x00", reserved=RSV1)
-    assert codec.receive_data(octets * 2) == [MessageReceived(b"")] * 2
+    assert codec.receive_data(octets * 2) == [b""] * 2
     octets = frame(BINARY, final * (MAX_FINAL_BLOCKS + 1) + b"\x00", reserved=RSV1)
     assert failed_with(codec, codec.receive_data(octets)) == 1007
 
@@ -89,14 +89,14 @@ def test_a_message_need_not_be_compressed(codec: Codec) -> None:
     octets = frame(TEXT, HELLO, reserved=RSV1) + frame(TEXT, b"plain")
     octets += frame(BINARY, fin=False) + frame(CONTINUATION, b"too")
     assert codec.receive_data(octets) == [
-        MessageReceived("Hello"),
-        MessageReceived("plain"),
-        MessageReceived(b"too"),
+        "Hello",
+        "plain",
+        b"too",
     ]
 
 
 def test_an_empty_message_may_be_compressed(codec: Codec) -> None:
-    assert codec.receive_data(frame(TEXT, b"\x00", reserved=RSV1)) == [MessageReceived("")]
+    assert codec.receive_data(frame(TEXT, b"\x00", reserved=RSV1)) == [""]
 
 
 def test_an_empty_message_goes_out_uncompressed(codec: Codec) -> None:
@@ -154,7 +154,7 @@ def test_what_inflates_to_just_the_largest_size_is_taken(connect: Callable[..., 
     octets = Deflater().compress(data)
     assert len(octets) > 1000
     codec = connect(1000, Agreement())
-    assert codec.receive_data(frame(BINARY, octets, reserved=RSV1)) == [MessageReceived(data)]
+    assert codec.receive_data(frame(BINARY, octets, reserved=RSV1)) == [data]
 
 
 def test_a_compressed_frame_is_inflated_as_it_comes(connect: Callable[..., Codec]) -> None:
@@ -182,7 +182,7 @@ def test_client_no_context_takeover_forgets_the_window(connect: Callable[..., Co
     codec = connect(deflate=Agreement(client_no_context_takeover=True))
     for _ in range(2):
         octets = frame(TEXT, Deflater().compress(b"Hello"), reserved=RSV1)
-        assert codec.receive_data(octets) == [MessageReceived("Hello")]
+        assert codec.receive_data(octets) == ["Hello"]
 
 
 @pytest.mark.parametrize("bits", range(9, 16))
@@ -200,4 +200,4 @@ def test_the_window_of_the_client_is_enough(
     codec = connect(deflate=Agreement(client_max_window_bits=bits))
     data = os.urandom(400) * 100
     octets = Deflater(max(9, bits or 15)).compress(data)  # zlib makes 9 of 8
-    assert codec.receive_data(frame(BINARY, octets, reserved=RSV1)) == [MessageReceived(data)]
+    assert codec.receive_data(frame(BINARY, octets, reserved=RSV1)) == [data]

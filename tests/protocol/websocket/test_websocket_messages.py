@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from websocket_peer import BINARY, CONTINUATION, MASK, TEXT, failed_with, frame, header, masked
 
-from h2asgi.protocol.websocket.codec import Codec, MessageReceived
+from h2asgi.protocol.websocket.codec import Codec
 
 TEXTS = ["Hello-µ@ßöäüàá-UTF-8!!", "κόσμε", "\0", "\x7f\x80߿ࠀ\uffff", "\U00010000\U0010ffff"]
 BROKEN = {
@@ -29,10 +29,10 @@ def test_text_may_be_cut_anywhere(codec: Codec, text: str) -> None:
     for cut in range(len(octets) + 1):
         first, last = octets[:cut], octets[cut:]
         fragments = frame(TEXT, first, fin=False) + frame(CONTINUATION, last)
-        assert codec.receive_data(fragments) == [MessageReceived(text)]
+        assert codec.receive_data(fragments) == [text]
         whole = frame(TEXT, octets)
         events = codec.receive_data(whole[: 6 + cut]) + codec.receive_data(whole[6 + cut :])
-        assert events == [MessageReceived(text)]
+        assert events == [text]
 
 
 def test_text_may_come_in_fragments_of_one_octet(codec: Codec) -> None:
@@ -40,7 +40,7 @@ def test_text_may_come_in_fragments_of_one_octet(codec: Codec) -> None:
     octets = frame(TEXT, fin=False)
     for octet in text.encode():
         octets += frame(CONTINUATION, bytes((octet,)), fin=False)
-    assert codec.receive_data(octets + frame(CONTINUATION)) == [MessageReceived(text)]
+    assert codec.receive_data(octets + frame(CONTINUATION)) == [text]
 
 
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
@@ -79,14 +79,14 @@ def test_a_character_is_broken_as_soon_as_no_octet_can_mend_it(codec: Codec) -> 
 
 
 def test_binary_messages_need_not_be_text(codec: Codec) -> None:
-    assert codec.receive_data(frame(BINARY, b"\xff\xc0")) == [MessageReceived(b"\xff\xc0")]
+    assert codec.receive_data(frame(BINARY, b"\xff\xc0")) == [b"\xff\xc0"]
 
 
 def test_a_message_may_have_just_the_largest_size(connect: Callable[..., Codec]) -> None:
     codec = connect(1000)
-    assert codec.receive_data(frame(BINARY, bytes(1000))) == [MessageReceived(bytes(1000))]
+    assert codec.receive_data(frame(BINARY, bytes(1000))) == [bytes(1000)]
     parts = frame(BINARY, bytes(999), fin=False) + frame(CONTINUATION, bytes(1))
-    assert codec.receive_data(parts) == [MessageReceived(bytes(1000))]
+    assert codec.receive_data(parts) == [bytes(1000)]
 
 
 @pytest.mark.parametrize("length", [1001, 65_536, (1 << 63) - 1])
@@ -131,3 +131,27 @@ def test_a_message_in_many_small_fragments_takes_the_memory_of_its_octets(
         assert tracemalloc.get_traced_memory()[0] < 4 * 64 * 512
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("size", [10, 70_000])
+@pytest.mark.parametrize("cut", [1, 3, 13, 14, 40_000, 70_010, 70_014])
+def test_octets_are_borrowed(codec: Codec, size: int, cut: int) -> None:
+    """Also those of large frames, which are not copied as a whole."""
+    text, data = "é" * (size // 2), bytes(range(256)) * 300
+    octets = frame(TEXT, text.encode()) + frame(BINARY, data) + frame(TEXT, b"last")
+    events = []
+    for piece in (octets[:cut], octets[cut:]):
+        buffer = bytearray(piece)
+        with memoryview(buffer) as view:
+            events += codec.receive_data(view)
+        buffer[:] = b"\xff" * len(buffer)
+    assert events == [text, data, "last"]
+
+
+def test_no_frame_is_begun_behind_the_limit(codec: Codec) -> None:
+    octets = frame(BINARY, b"a" * 50) * 5
+    whole = len(octets) // 5
+    events = codec.receive_data(octets, whole + 1)
+    assert codec.taken in (whole + 1, 2 * whole)  # within a frame, or to its end
+    assert events in ([b"a" * 50], [b"a" * 50] * 2)
+    assert len(codec.receive_data(octets[codec.taken :])) == 5 - len(events)

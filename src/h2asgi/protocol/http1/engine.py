@@ -25,11 +25,11 @@ from __future__ import annotations
 
 from enum import IntEnum
 from math import inf
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from ...config import HTTP1Config, Limits, Timeouts
 from ...errors import ErrorCode
-from ..engine import SEND_HIGH_WATER, SEND_LOW_WATER
+from ..engine import SEND_HIGH_WATER, SEND_LOW_WATER, Engine
 from ..events import (
     ConnectionTerminated,
     DataReceived,
@@ -49,15 +49,15 @@ from .heads import Head
 from .parser import RequestParser
 from .send_queue import SendQueue
 
-PIPELINE_LIMIT = 64 * 1024
+PIPELINE_LIMIT: Final = 64 * 1024
 """Octets of further requests that may wait unparsed before reading stops: hundreds of
 requests, and with one read on top the most that a waiting pipeline costs in memory."""
 
-DISCARD_LIMIT = 256 * 1024
+DISCARD_LIMIT: Final = 256 * 1024
 """Octets of a request that are read and dropped after its response: up to here that is
 cheaper for both sides than a new connection with its TLS handshake."""
 
-DISCARD_TIMEOUT = 1.0
+DISCARD_TIMEOUT: Final = 1.0
 """Seconds that such a request may still take; a client that has its answer rarely goes on."""
 
 
@@ -73,7 +73,7 @@ class _Phase(IntEnum):
 _NEW, _HEAD, _IDLE, _DISCARD, _EXCHANGE, _CLOSED = _Phase
 
 
-class HTTP1Engine:
+class HTTP1Engine(Engine):
     """``protocol.engine.Engine`` over a ``RequestParser``."""
 
     name: ClassVar[str]

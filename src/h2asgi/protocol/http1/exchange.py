@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
 from ..events import Headers
 from ..pace import Transfer
 from .heads import MAX_KNOWN_OCTETS, list_of_tokens
 
-_STATUS_LINES = {
+_STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b" % (status, status.phrase.encode("ascii"))
     for status in HTTPStatus
 }
-_FRAMING_FIELDS = frozenset((b"connection", b"content-length"))
+_FRAMING_FIELDS: Final = frozenset((b"connection", b"content-length"))
 
 
 class WrittenHead:

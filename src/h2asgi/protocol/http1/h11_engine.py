@@ -9,7 +9,7 @@ then never stands in the way of the next request.
 
 from __future__ import annotations
 
-from typing import ClassVar, cast
+from typing import ClassVar, Final, cast
 
 import h11
 from h11._receivebuffer import ReceiveBuffer  # what stands in for it is why h11 is pinned to 0.16
@@ -20,7 +20,7 @@ from .engine import HTTP1Engine
 from .lines import LineBuffer
 from .parser import RequestParser
 
-_UNLIMITED = 2**62  # h11 has no say in sizes: the buffer has
+_UNLIMITED: Final = 2**62  # h11 has no say in sizes: the buffer has
 
 
 class _Parser(RequestParser):

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from ..events import Headers
 from ..headers import RequestHead
 
-MAX_KNOWN_SECTIONS = 8
+MAX_KNOWN_SECTIONS: Final = 8
 """Field sections remembered per connection: one for each kind of request of a client."""
 
-MAX_KNOWN_OCTETS = 4 * 1024
+MAX_KNOWN_OCTETS: Final = 4 * 1024
 """Octets of them together, and of a head that is looked up: several heads of a browser, and
 with the objects made of them not more than an idle connection costs anyway."""
 

@@ -9,30 +9,30 @@ were cut into reads: the first octet at which something is known to be wrong dec
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Final, Literal
 
 from ..events import Headers
 from ..headers import RequestError, RequestHead, http1_request, trailers
 
-MAX_FIELDS = 256
+MAX_FIELDS: Final = 256
 """Fields in one section: several times what browsers and proxies send together, and few
 enough that a head full of one-letter fields costs no more than an honest one."""
 
-MAX_REQUEST_LINE_SHARE = 2
+MAX_REQUEST_LINE_SHARE: Final = 2
 """The request line may take half of ``max_head_size``: with the default far beyond the 8000
 octets that RFC 9112 section 3 asks for, and 414 is told apart from 431."""
 
-MAX_CHUNK_SIZE_DIGITS = 16
+MAX_CHUNK_SIZE_DIGITS: Final = 16
 """A chunk of 2^64 octets: more digits only serve to confuse whoever counts in 64 bits."""
 
-MAX_REPORTED_LINE = 256
+MAX_REPORTED_LINE: Final = 256
 """Octets of a rejected request line that are passed on for the access log."""
 
-_TOKEN_OCTETS = frozenset(b"!#$%&'*+-.^_`|~0123456789") | frozenset(
+_TOKEN_OCTETS: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789") | frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
 # What may stand nowhere in a section becomes NUL.
-_SECTION_OCTETS = bytes(
+_SECTION_OCTETS: Final = bytes(
     0 if (octet < 0x20 and octet not in b"\t\r\n") or octet == 0x7F else octet
     for octet in range(256)
 )

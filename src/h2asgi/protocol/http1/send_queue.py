@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..engine import MAX_PIECES, SEND_HIGH_WATER
 
-LARGEST_JOIN = 128 * 1024
+LARGEST_JOIN: Final = 128 * 1024
 """Octets that are joined from several pieces: larger joins cost more than the calls they save."""
 
 

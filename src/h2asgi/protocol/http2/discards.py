@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
+from typing import Final
 
 from .stream import Stream
 
-DISCARD_TIMEOUT = 1.0
+DISCARD_TIMEOUT: Final = 1.0
 """Seconds that the rest of a request may take before its stream is reset."""
 
 

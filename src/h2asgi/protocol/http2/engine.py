@@ -15,6 +15,7 @@ from typing import ClassVar
 from ...config import HTTP2Config, Limits, Timeouts
 from ...errors import ErrorCode, PeerConnectionError
 from ...limits import UNREAD_BODIES, Budget
+from ..engine import Engine
 from ..events import ConnectionTerminated, Event, Headers, SendQueueDrained
 from . import frames
 from .codec import Codec
@@ -38,7 +39,7 @@ from .stream import Stream, StreamTable
 from .transfers import Transfers
 
 
-class HTTP2Engine:
+class HTTP2Engine(Engine):
     """See ``protocol.engine.Engine`` for the rules of use.
 
     ``unread_bodies`` counts the octets of all connections; one that is alone has its own.
@@ -115,10 +116,10 @@ class HTTP2Engine:
         self._now = self._keep_alive.heard = now
         if self._terminated:
             return
-        receive, streams = self._receiver.receive, self._streams.open
+        receiver, streams = self._receiver, self._streams.open
         try:
-            for frame in self._receiver.frames(data):
-                receive(frame, now)
+            receiver.feed(data)
+            while receiver.receive(now):
                 if streams:
                     self._idle_since = None
                     continue

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ...errors import ErrorCode, PeerConnectionError
 from .codec import DECODED_SIZE_FACTOR
 from .frames import Flag, strip_padding
 
-MAX_CONTINUATIONS = 64
+MAX_CONTINUATIONS: Final = 64
 """CONTINUATION frames in one block. 64 frames of the default size are 1 MiB, far beyond any honest
 block; the limit is for blocks that never end (CVE-2024-27316)."""
 
-_STREAM_ID_MASK = 0x7FFFFFFF
+_STREAM_ID_MASK: Final = 0x7FFFFFFF
 
 
 class FieldBlock:

@@ -7,22 +7,21 @@ whether its type belongs on a stream or on the connection (RFC 9113 sections
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from struct import Struct
 from typing import Final
 
 from ...errors import ErrorCode, PeerConnectionError
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """RFC 9113 section 3.4."""
 
-HEADER = Struct(">HBBBL")
+HEADER: Final = Struct(">HBBBL")
 """Length in two parts, type, flags, stream id (RFC 9113 section 4.1)."""
 
-HEADER_SIZE = 9
-_STREAM_ID_MASK = 0x7FFFFFFF
-_UINT32 = Struct(">L")
-_GOAWAY = Struct(">LL")
+HEADER_SIZE: Final = 9
+_STREAM_ID_MASK: Final = 0x7FFFFFFF
+_UINT32: Final = Struct(">L")
+_GOAWAY: Final = Struct(">LL")
 
 
 class FrameType:
@@ -51,13 +50,9 @@ class Flag:
     PRIORITY: Final = 0x20
 
 
-Frame = tuple[int, int, int, memoryview]
-"""Type, flags, stream id and payload. The payload is a view, good until the reader goes on."""
-
-
-_FIXED_SIZE = {FrameType.RST_STREAM: 4, FrameType.PING: 8, FrameType.WINDOW_UPDATE: 4}
-_ON_CONNECTION = frozenset((FrameType.SETTINGS, FrameType.PING, FrameType.GOAWAY))
-_ON_STREAM = frozenset(
+_FIXED_SIZE: Final = {FrameType.RST_STREAM: 4, FrameType.PING: 8, FrameType.WINDOW_UPDATE: 4}
+_ON_CONNECTION: Final = frozenset((FrameType.SETTINGS, FrameType.PING, FrameType.GOAWAY))
+_ON_STREAM: Final = frozenset(
     (
         FrameType.DATA,
         FrameType.HEADERS,
@@ -68,6 +63,9 @@ _ON_STREAM = frozenset(
 )
 
 
+_NOTHING: Final = memoryview(b"")
+
+
 class FrameReader:
     """Cuts what arrives into frames, keeping at most one that is incomplete.
 
@@ -76,49 +74,86 @@ class FrameReader:
     ever kept.
     """
 
-    __slots__ = ("_max_frame_size", "_partial", "_preface")
+    __slots__ = (
+        *("_end", "_max_frame_size", "_offset", "_partial", "_preface", "_view"),
+        *("flags", "kind", "payload", "stream_id"),
+    )
 
     def __init__(self, max_frame_size: int) -> None:
         self._max_frame_size = max_frame_size
         self._partial = bytearray()
         self._preface = PREFACE
+        # What is being cut.
+        self._view = _NOTHING
+        self._offset = 0
+        self._end = 0
+        # The frame that ``next`` found.
+        self.kind = 0
+        self.flags = 0
+        self.stream_id = 0
+        self.payload = _NOTHING
 
-    def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Frame]:
-        """Give the frames that ``data`` completes; raises PeerConnectionError."""
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Take input, all of which ``next`` is to be called for; raises PeerConnectionError."""
         view = memoryview(data)
-        if self._preface:
-            view = self._strip_preface(view)
-        partial = self._partial
-        if partial:
-            missing = self._missing(partial)
-            while missing and view:
-                partial += view[:missing]
-                view = view[missing:]
-                missing = self._missing(partial)
-            if missing:
-                return
-            self._partial = bytearray()
-            yield from self._cut(memoryview(partial))
-        yield from self._cut(view)
+        self._view = self._strip_preface(view) if self._preface else view
+        self._offset = 0
+        self._end = len(self._view)
 
-    def _cut(self, view: memoryview) -> Iterator[Frame]:
-        """Give the frames that are there whole, and keep the rest."""
-        offset, end = 0, len(view)
-        while end - offset >= HEADER_SIZE:
-            high, low, kind, flags, stream_id = HEADER.unpack_from(view, offset)
-            length = high << 8 | low
-            if length > self._max_frame_size:
-                raise _too_long()
+    def next(self) -> bool:
+        """Cut the next frame that is there whole, if there is one; raises PeerConnectionError.
+
+        ``kind``, ``flags``, ``stream_id`` and ``payload`` are its. The payload is a view, good
+        until the next call.
+        """
+        if self._partial:
+            return self._complete()
+        view, offset, end = self._view, self._offset, self._end
+        if end - offset >= HEADER_SIZE:
+            length = self._read_header(view, offset)
             start = offset + HEADER_SIZE
-            if start + length > end:
-                break
-            offset = start + length
-            stream_id &= _STREAM_ID_MASK  # section 4.1: the reserved bit is ignored
-            if kind > FrameType.HEADERS or not stream_id:
-                _check(kind, stream_id, length)
-            yield kind, flags, stream_id, view[start:offset]
+            if start + length <= end:
+                self._offset = start + length
+                self.payload = view[start : start + length]
+                return True
         if offset < end:
             self._partial = bytearray(view[offset:])
+        self._view = self.payload = _NOTHING  # the buffer is not ours
+        self._offset = self._end = 0
+        return False
+
+    def _read_header(self, view: memoryview, offset: int) -> int:
+        """Read the header of a frame and check what it says; gives the length of the payload."""
+        high, low, kind, flags, stream_id = HEADER.unpack_from(view, offset)
+        length: int = high << 8 | low
+        if length > self._max_frame_size:
+            raise _too_long()
+        self.kind = kind
+        self.flags = flags
+        self.stream_id = stream_id & _STREAM_ID_MASK  # section 4.1: the reserved bit is ignored
+        return length
+
+    def check(self) -> None:
+        """Raise PeerConnectionError for a frame in the wrong place or of the wrong size."""
+        _check(self.kind, self.stream_id, len(self.payload))
+
+    def _complete(self) -> bool:
+        """Complete the frame of which a part came before, if that is possible now."""
+        partial, view = self._partial, self._view[self._offset :]
+        missing = self._missing(partial)
+        while missing and view:
+            partial += view[:missing]
+            view = view[missing:]
+            missing = self._missing(partial)
+        self._offset = self._end - len(view)
+        if missing:
+            self._view = _NOTHING
+            return False
+        self._partial = bytearray()
+        whole = memoryview(partial)
+        self._read_header(whole, 0)
+        self.payload = whole[HEADER_SIZE:]
+        return True
 
     def _strip_preface(self, view: memoryview) -> memoryview:
         size = min(len(self._preface), len(view))
@@ -197,7 +232,7 @@ def settings(values: dict[int, int]) -> bytes:
     return frame_header(len(pairs), FrameType.SETTINGS, 0, 0) + pairs
 
 
-SETTINGS_ACK = frame_header(0, FrameType.SETTINGS, Flag.ACK, 0)
+SETTINGS_ACK: Final = frame_header(0, FrameType.SETTINGS, Flag.ACK, 0)
 
 
 def header_block(stream_id: int, block: bytes, max_frame_size: int, end_stream: bool) -> bytes:

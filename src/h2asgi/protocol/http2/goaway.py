@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ...errors import ErrorCode
 from . import frames
 from .sender import Sender
 from .stream import MAX_STREAM_ID, StreamTable
 
-SHUTDOWN_GRACE = 1.0
+SHUTDOWN_GRACE: Final = 1.0
 """Seconds for the answer to the PING between the two GOAWAY frames."""
 
-IDLE_SHUTDOWN_GRACE = 0.5
+IDLE_SHUTDOWN_GRACE: Final = 0.5
 """The same when nothing is open: a client that is just sending its next request needs a round trip,
 one that sleeps should not hold up a restart."""
 
-SHUTDOWN_PING = b"h2asgi\x00\x01"
+SHUTDOWN_PING: Final = b"h2asgi\x00\x01"
 
 
 class Goaway:

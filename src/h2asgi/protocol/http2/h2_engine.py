@@ -18,12 +18,12 @@ from hpack import Decoder, Encoder, HPACKError, NeverIndexedHeaderTuple, Oversiz
 
 from ...errors import ErrorCode, PeerConnectionError
 from ..events import Headers
-from .codec import DECODED_SIZE_FACTOR, MAX_ENCODER_TABLE_SIZE
+from .codec import DECODED_SIZE_FACTOR, MAX_ENCODER_TABLE_SIZE, Codec
 from .engine import HTTP2Engine
 from .stream import Stream
 
 
-class HPACKCodec:
+class HPACKCodec(Codec):
     """See ``codec.Codec``. Takes every section that can be decoded."""
 
     __slots__ = ("_decoder", "_encoder")

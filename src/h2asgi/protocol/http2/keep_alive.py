@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from math import inf
+from typing import Final
 
 from ..pace import LOOKS
 
-KEEP_ALIVE_PING = b"h2asgi\x00\x03"
+KEEP_ALIVE_PING: Final = b"h2asgi\x00\x03"
 
 
 class KeepAlive:

@@ -17,7 +17,7 @@ ids here are counted on this side and have nothing to do with those on the wire.
 from __future__ import annotations
 
 from struct import Struct
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from ngh2 import (
     Configuration,
@@ -33,7 +33,7 @@ from ngh2 import (
 from ...errors import ErrorCode, PeerConnectionError
 from ..events import Headers
 from . import frames
-from .codec import DECODED_SIZE_FACTOR, MAX_ENCODER_TABLE_SIZE
+from .codec import DECODED_SIZE_FACTOR, MAX_ENCODER_TABLE_SIZE, Codec
 from .engine import HTTP2Engine
 from .frames import HEADER_SIZE, Flag, FrameType
 from .peer_settings import (
@@ -50,27 +50,27 @@ if not __version__.startswith("0.3."):
     # Its interface is not stable yet: another minor version is tried before it is allowed.
     raise ImportError(f"ngh2 {__version__} is installed, and only 0.3 is known to fit")
 
-_NEVER = 2**62
+_NEVER: Final = 2**62
 """For ngh2's limits on rates and counts: the receiver has its own, and they come first."""
 
-_FIELD_OVERHEAD = 32  # RFC 9113 section 6.5.2
+_FIELD_OVERHEAD: Final = 32  # RFC 9113 section 6.5.2
 
-_MAX_STRING = 65_536
+_MAX_STRING: Final = 65_536
 """libnghttp2 gives up on a name or value that takes more octets, as if it could not decode it."""
 
-_GET = b"\x82\x87\x84\x01\x01h"
+_GET: Final = b"\x82\x87\x84\x01\x01h"
 """``GET https://h/`` out of the static table alone, so that it leaves no trace in either state."""
 
-_MAX_SPARE = 128
+_MAX_SPARE: Final = 128
 """ngh2 streams kept open for answers that never come, because their requests were reset."""
 
-_LAST_STREAM_ID = 2**31 - 1 - 2**20
+_LAST_STREAM_ID: Final = 2**31 - 1 - 2**20
 """Above it the connection is to end: enough is left for what is open then."""
 
-_HEADERS_HEAD = Struct(">HBBBL")
+_HEADERS_HEAD: Final = Struct(">HBBBL")
 
 
-class NGH2Codec:
+class NGH2Codec(Codec):
     """See ``codec.Codec``. nghttp2 checks requests while it decodes them."""
 
     def __init__(self, max_header_list_size: int) -> None:

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from struct import Struct
+from typing import Final
 
 from ...errors import ErrorCode, PeerConnectionError
 
-HEADER_TABLE_SIZE = 0x1
-ENABLE_PUSH = 0x2
-MAX_CONCURRENT_STREAMS = 0x3
-INITIAL_WINDOW_SIZE = 0x4
-MAX_FRAME_SIZE = 0x5
-MAX_HEADER_LIST_SIZE = 0x6
-ENABLE_CONNECT_PROTOCOL = 0x8  # RFC 8441 section 3
-NO_RFC7540_PRIORITIES = 0x9  # RFC 9218 section 2.1
+HEADER_TABLE_SIZE: Final = 0x1
+ENABLE_PUSH: Final = 0x2
+MAX_CONCURRENT_STREAMS: Final = 0x3
+INITIAL_WINDOW_SIZE: Final = 0x4
+MAX_FRAME_SIZE: Final = 0x5
+MAX_HEADER_LIST_SIZE: Final = 0x6
+ENABLE_CONNECT_PROTOCOL: Final = 0x8  # RFC 8441 section 3
+NO_RFC7540_PRIORITIES: Final = 0x9  # RFC 9218 section 2.1
 
-_BOOLEAN = frozenset((ENABLE_PUSH, ENABLE_CONNECT_PROTOCOL, NO_RFC7540_PRIORITIES))
+_BOOLEAN: Final = frozenset((ENABLE_PUSH, ENABLE_CONNECT_PROTOCOL, NO_RFC7540_PRIORITIES))
 
-DEFAULT_WINDOW = 65_535
+DEFAULT_WINDOW: Final = 65_535
 """Both windows before any SETTINGS or WINDOW_UPDATE (RFC 9113 section 6.9.2)."""
 
-LARGEST_WINDOW = 2**31 - 1
-SMALLEST_FRAME_SIZE = 16_384
-LARGEST_FRAME_SIZE = 2**24 - 1
+LARGEST_WINDOW: Final = 2**31 - 1
+SMALLEST_FRAME_SIZE: Final = 16_384
+LARGEST_FRAME_SIZE: Final = 2**24 - 1
 
-_SETTING = Struct(">HL")
+_SETTING: Final = Struct(">HL")
 
 
 def peer_settings(payload: memoryview) -> Iterator[tuple[int, int]]:

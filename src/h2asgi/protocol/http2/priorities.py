@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ...errors import ErrorCode, PeerConnectionError
 from .priority import DEFAULT, Priority, parse
 from .sender import Sender
 from .stream import Stream, StreamTable
 
-MAX_EARLY_UPDATES = 128
+MAX_EARLY_UPDATES: Final = 128
 """PRIORITY_UPDATE frames that are remembered for streams yet to be opened, however many streams the
 operator allows. Browsers send none that early."""
 
-_STREAM_ID_MASK = 0x7FFFFFFF
+_STREAM_ID_MASK: Final = 0x7FFFFFFF
 
 
 class Priorities:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-URGENCIES = 8
+URGENCIES: Final = 8
 """From 0, the most urgent, to 7 (section 4.1)."""
 
 
@@ -16,10 +16,10 @@ class Priority(NamedTuple):
     incremental: bool
 
 
-DEFAULT = Priority(3, False)
+DEFAULT: Final = Priority(3, False)
 """Of a client that speaks of priorities, for what it does not say (sections 4.1 and 4.2)."""
 
-UNSAID = Priority(3, True)
+UNSAID: Final = Priority(3, True)
 """Of a request without the field. Section 4 would have it be ``DEFAULT``, and its small answer wait
 for every download asked for earlier. Clients that know nothing of priorities expect fair shares."""
 
@@ -40,16 +40,16 @@ class PriorityField(NamedTuple):
 
 
 # RFC 8941 section 3: nothing that is matched is ever given back, so time is linear.
-_KEY = rb"[a-z*][a-z0-9_.*-]*+"
-_BARE_ITEM = (
+_KEY: Final = rb"[a-z*][a-z0-9_.*-]*+"
+_BARE_ITEM: Final = (
     rb"(?>-?[0-9]{1,12}\.[0-9]{1,3}|-?[0-9]{1,15}"  # decimal, integer
     rb'|"(?>[ !#-\[\]-~]|\\["\\])*+"'  # string
     rb"|[A-Za-z*][!#$%&'*+\-.^_`|~0-9A-Za-z:/]*+"  # token
     rb"|:[A-Za-z0-9+/=]*+:|\?[01])"  # byte sequence, boolean
 )
-_PARAMETERS = rb"(?>; *+" + _KEY + rb"(?>=" + _BARE_ITEM + rb")?)*+"
-_ITEM = _BARE_ITEM + _PARAMETERS
-_INNER_LIST = rb"\( *+(?>" + _ITEM + rb"(?> ++|(?=\))))*+\)" + _PARAMETERS
+_PARAMETERS: Final = rb"(?>; *+" + _KEY + rb"(?>=" + _BARE_ITEM + rb")?)*+"
+_ITEM: Final = _BARE_ITEM + _PARAMETERS
+_INNER_LIST: Final = rb"\( *+(?>" + _ITEM + rb"(?> ++|(?=\))))*+\)" + _PARAMETERS
 _match_member = re.compile(
     rb"(" + _KEY + rb")(?>=(?>(" + _BARE_ITEM + rb")" + _PARAMETERS + rb"|" + _INNER_LIST + rb")"
     rb"|(" + _PARAMETERS + rb"))"
@@ -57,8 +57,8 @@ _match_member = re.compile(
 _match_comma = re.compile(rb"[ \t]*+,[ \t]*+").match
 _is_integer = re.compile(rb"-?[0-9]+").fullmatch
 
-_BOOLEANS = {b"?0": False, b"?1": True}
-_USUAL = {
+_BOOLEANS: Final = {b"?0": False, b"?1": True}
+_USUAL: Final = {
     b"u=%d%s" % (urgency, b", i" if incremental else b""): PriorityField(urgency, incremental)
     for urgency in range(URGENCIES)
     for incremental in (None, True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Final
 
 from ...config import HTTP2Config
 from ...errors import ErrorCode, PeerConnectionError, PeerStreamError
@@ -21,7 +22,7 @@ from ..events import (
 from ..headers import RequestError, RequestHead
 from . import frames
 from .field_block import FieldBlock, check_dependency
-from .frames import Flag, Frame, FrameReader, FrameType
+from .frames import Flag, FrameReader, FrameType
 from .goaway import SHUTDOWN_PING, Goaway
 from .keep_alive import KEEP_ALIVE_PING
 from .peer_budgets import PeerBudgets
@@ -33,12 +34,11 @@ from .sender import Sender
 from .stream import MAX_STREAM_ID, Stream, StreamTable
 from .window_growth import MEASURING_PING, WindowGrowth
 
-OCTETS_DECODED = 16
+OCTETS_DECODED: Final = 16
 """Of a late field block, that count as a frame. It had to be decoded, which takes as long as some
 frames for each field; the trailers of a stream that was reset are a few frames' worth."""
 
-HTTP_VERSION = "2"
-_HEADERS = FrameType.HEADERS  # looked up for every frame
+HTTP_VERSION: Final = "2"
 
 
 class Receiver:
@@ -80,9 +80,9 @@ class Receiver:
         if increment > 0:
             sender.write(frames.window_update(0, increment))
 
-    def frames(self, data: bytes | bytearray | memoryview) -> Iterator[Frame]:
-        """Cut the input into frames."""
-        return self._reader.feed(data)
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Take input; ``receive`` is to be called until nothing of it is left."""
+        self._reader.feed(data)
 
     @property
     def window_open(self) -> bool:
@@ -94,9 +94,14 @@ class Receiver:
         """When the field block under way began, if one is."""
         return self._block.since
 
-    def receive(self, frame: Frame, now: float) -> None:
-        """Act on one frame."""
-        kind, flags, stream_id, payload = frame
+    def receive(self, now: float) -> bool:
+        """Act on the next frame that is there whole; False if there is none."""
+        reader = self._reader
+        if not reader.next():
+            return False
+        kind, stream_id = reader.kind, reader.stream_id
+        if kind > FrameType.HEADERS or not stream_id:
+            reader.check()
         self._now = now
         if self._block.since is not None and kind != FrameType.CONTINUATION:
             # Section 6.10: nothing comes between the frames of a field block.
@@ -104,8 +109,18 @@ class Receiver:
         if not self.settings_received and kind != FrameType.SETTINGS:
             # Section 3.4.
             raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "first frame is not SETTINGS")
-        if kind > _HEADERS:
-            self._budgets.take_control_frame(now)
+        if kind == FrameType.DATA:
+            self._receive_data_frame(reader.flags, stream_id, reader.payload)
+        elif kind == FrameType.HEADERS:
+            self._receive_headers_frame(reader.flags, stream_id, reader.payload)
+        else:
+            self._receive_other_frame(kind, reader.flags, stream_id, reader.payload)
+        return True
+
+    def _receive_other_frame(
+        self, kind: int, flags: int, stream_id: int, payload: memoryview
+    ) -> None:
+        self._budgets.take_control_frame(self._now)
         if kind < len(_RECEIVE):  # section 5.5: frames of unknown types are ignored
             _RECEIVE[kind](self, flags, stream_id, payload)
         elif kind == FrameType.PRIORITY_UPDATE and self._priorities is not None:
@@ -403,7 +418,7 @@ class Receiver:
 
 
 # By type, from DATA to CONTINUATION.
-_RECEIVE: tuple[Callable[[Receiver, int, int, memoryview], None], ...] = (
+_RECEIVE: Final[tuple[Callable[[Receiver, int, int, memoryview], None], ...]] = (
     Receiver._receive_data_frame,
     Receiver._receive_headers_frame,
     Receiver._receive_priority_frame,

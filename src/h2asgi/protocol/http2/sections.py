@@ -10,7 +10,7 @@ forget everything when it changes (RFC 7541 section 2.3.2).
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from ...config import MAX_HEADER_FIELDS
 from ...errors import ErrorCode, PeerConnectionError
@@ -18,22 +18,22 @@ from ..events import Headers
 from ..headers import RequestError, RequestHead, http2_request, http2_request_line, http2_trailers
 from .codec import Codec
 
-MAX_REMEMBERED = 32
+MAX_REMEMBERED: Final = 32
 """Sections of one connection and direction: enough for a client that goes round its few favourites.
 Past it all are forgotten, which costs no more than not having remembered them."""
 
-MAX_REMEMBERED_OCTETS = 2048
+MAX_REMEMBERED_OCTETS: Final = 2048
 """Of one section, decoded. A block of a few octets can stand for the whole dynamic table many times
 over, and with the number above this bounds what a connection holds to 64 KiB each way."""
 
-MAX_REMEMBERED_BLOCK = 512
+MAX_REMEMBERED_BLOCK: Final = 512
 """Octets of a block that is worth a look: where it changes nothing, most of it is indexes."""
 
-MAX_SIZE_UPDATES = 2
+MAX_SIZE_UPDATES: Final = 2
 """Dynamic table size updates in front of a block (RFC 7541 section 4.2): the smallest size since
 the last block, and the present one. They add nothing to the list, so nothing else bounds them."""
 
-_MALFORMED = RequestError(400, "malformed field section")
+_MALFORMED: Final = RequestError(400, "malformed field section")
 
 
 K = TypeVar("K")

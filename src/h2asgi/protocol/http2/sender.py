@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from ...errors import ErrorCode, PeerConnectionError, PeerStreamError
 from ..events import Headers
@@ -24,19 +25,19 @@ from .sections import ResponseSections
 from .send_queue import SendQueue
 from .stream import Stream, StreamTable
 
-MAX_DATA_FRAME = SMALLEST_FRAME_SIZE
+MAX_DATA_FRAME: Final = SMALLEST_FRAME_SIZE
 """Octets in one DATA frame, which every peer takes. More would be a longer turn for one stream."""
 
-MAX_UNQUEUED = 32 * 1024
+MAX_UNQUEUED: Final = 32 * 1024
 """Octets of body, between two calls of ``take``, that are written without having been in the queue.
 Small answers need no turns when nobody else waits; past this a queue forms, with its order."""
 
-DRIBBLE = 1024
+DRIBBLE: Final = 1024
 """A DATA frame that a window cuts to less than this earns the peer nothing (CVE-2019-9511). Honest
 windows run out too, but in pieces of this size only now and then."""
 
-MAX_WAITING_ANSWERS = 1000
-MAX_WAITING_ANSWER_OCTETS = 64 * 1024
+MAX_WAITING_ANSWERS: Final = 1000
+MAX_WAITING_ANSWER_OCTETS: Final = 64 * 1024
 """Acknowledgements and resets that a peer provokes but does not read (CVE-2019-9512, -9515). An
 honest peer has a handful under way; past either bound the connection ends."""
 

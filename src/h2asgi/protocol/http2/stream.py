@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from ...errors import ErrorCode, PeerConnectionError
 from ..events import Headers
@@ -10,13 +11,13 @@ from .outgoing import Outgoing
 from .priority import UNSAID, Priority, PriorityField
 from .receive_window import ReceiveWindow
 
-MAX_STREAM_ID = 2**31 - 1
+MAX_STREAM_ID: Final = 2**31 - 1
 
-RESET_STREAMS_REMEMBERED = 1000
+RESET_STREAMS_REMEMBERED: Final = 1000
 """Streams that we reset, and whose late frames are therefore no mistake. Such frames were in flight
 and arrive within a round trip, long before so many others have been reset."""
 
-ENDED_STREAMS_REMEMBERED = 128
+ENDED_STREAMS_REMEMBERED: Final = 128
 """Streams that ended otherwise. A frame on one of them is a connection error in any case; only the
 code differs from that for a stream that never was."""
 

@@ -13,26 +13,28 @@ Taken, not arrived: for an application that reads slowly nothing grows.
 
 from __future__ import annotations
 
+from typing import Final
+
 from ...config import HTTP2Config
 from ...limits import Budget
 
-MEASURING_PING = b"h2asgi\x00\x02"
+MEASURING_PING: Final = b"h2asgi\x00\x02"
 
-FASTER = 1.25
+FASTER: Final = 1.25
 """How much more a second a doubled window must have brought to be doubled again. With less, the one
 before it was four fifths of what the way holds."""
 
-SHORTEST_ROUND_TRIP = 0.001
+SHORTEST_ROUND_TRIP: Final = 0.001
 """Seconds. The clocks of event loops count in milliseconds, and may show none between events."""
 
-FIRST_PAUSE = 0.1
+FIRST_PAUSE: Final = 0.1
 """Seconds without a PING after a measurement that changed nothing; doubled after each other one."""
 
-FRUITLESS_MEASUREMENTS = 8
+FRUITLESS_MEASUREMENTS: Final = 8
 """So many in a row, 12 s at the least, and it is over: the way is known, and some proxies
 count PINGs. Windows that double 5 times cost no more than 40 in the life of a connection."""
 
-_NEVER = 2**63  # octets that nobody will ever take
+_NEVER: Final = 2**63  # octets that nobody will ever take
 
 
 class WindowGrowth:

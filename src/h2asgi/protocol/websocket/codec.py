@@ -31,6 +31,9 @@ RSV1: Final = 0x40
 MAX_CONTROL_PAYLOAD: Final = 125
 """Octets; RFC 6455 section 5.5."""
 
+UNLIMITED: Final = 1 << 62
+"""More octets than there are."""
+
 NO_STATUS_RECEIVED: Final = 1005
 PROTOCOL_ERROR: Final = 1002
 INVALID_PAYLOAD: Final = 1007
@@ -40,20 +43,6 @@ _NOT_UTF_8 = "the text is not UTF-8"
 
 _CLOSE_CODES = frozenset((*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)))
 """What a Close frame may say: RFC 6455 section 7.4, and 1012 to 1014 by IANA's registry."""
-
-
-@dataclass(slots=True)
-class MessageReceived:
-    """A whole message: ``str`` if it is text, ``bytes`` if it is binary (RFC 6455 section 5.6)."""
-
-    data: str | bytes
-
-
-@dataclass(slots=True)
-class PongReceived:
-    """A Pong, asked for or not (RFC 6455 section 5.5.3). Pings need no event."""
-
-    payload: bytes
 
 
 @dataclass(slots=True)
@@ -78,7 +67,9 @@ class ConnectionFailed:
     reason: str
 
 
-WebSocketEvent = MessageReceived | PongReceived | CloseReceived | ConnectionFailed
+WebSocketEvent = str | bytes | CloseReceived | ConnectionFailed
+"""A whole message is given as it is: ``str`` if it is text, ``bytes`` if it is binary (RFC 6455
+section 5.6). Pings are answered, and Pongs need no more than to have come."""
 
 
 class BrokenRule(Exception):
@@ -95,7 +86,8 @@ class Codec:
 
     ``close_sent`` says that our Close frame is out or waits in ``take_answers``:
     after it nothing may be sent (RFC 6455 section 5.5.1), so that whatever would
-    be sent then is empty. ``over`` says that the last event has been given.
+    be sent then is empty. ``over`` says that the last event has been given, and
+    ``taken`` how many octets of what ``receive_data`` was last given it has taken.
 
     A codec implements ``_receive_frames``, from which it calls
     ``_check_header``, then ``_take_control``, or ``_begin_message`` for a frame
@@ -115,11 +107,13 @@ class Codec:
         "_message",
         "close_sent",
         "over",
+        "taken",
     )
 
     def __init__(self, max_message_size: int, deflate: PerMessageDeflate | None = None) -> None:
         self.close_sent = False
         self.over = False
+        self.taken = 0
         self._max_message_size = max_message_size
         self._deflate = deflate
         self._answers: list[bytes] = []
@@ -128,19 +122,25 @@ class Codec:
         self._compressed = False
         self._checked = 0  # octets of its text that are whole characters
 
-    def receive_data(self, data: bytes) -> list[WebSocketEvent]:
+    def receive_data(
+        self, data: bytes | memoryview, limit: int = UNLIMITED
+    ) -> list[WebSocketEvent]:
         """Take octets from the peer and give what they complete, oldest first.
 
-        Messages that come after our own Close are dropped, and after
-        ``CloseReceived`` and ``ConnectionFailed`` nothing is looked at any more.
+        ``data`` is borrowed for the length of the call. No frame is begun behind ``limit``
+        octets: what has not been ``taken`` then is to be given again. Messages that come
+        after our own Close are dropped, and after ``CloseReceived`` and ``ConnectionFailed``
+        nothing is looked at any more.
         """
         events: list[WebSocketEvent] = []
         if not self.over:
             try:
-                self._receive_frames(data, events)
+                self.taken = self._receive_frames(data, limit, events)
             except BrokenRule as broken:
                 events.append(ConnectionFailed(broken.code, broken.reason))
                 self._end(_close_payload(broken.code, broken.reason))
+        if self.over:
+            self.taken = len(data)
         return events
 
     def take_answers(self) -> bytes:
@@ -189,8 +189,14 @@ class Codec:
 
     # What the codecs are made with.
 
-    def _receive_frames(self, data: bytes, events: list[WebSocketEvent]) -> None:
-        """Cut ``data`` into frames and add their events; raises ``BrokenRule``."""
+    def _receive_frames(
+        self, data: bytes | memoryview, limit: int, events: list[WebSocketEvent]
+    ) -> int:
+        """Cut ``data`` into frames, add their events, give what was taken; raises ``BrokenRule``.
+
+        ``limit`` as for ``receive_data``; a codec that keeps what it has not cut yet may
+        take exactly that much.
+        """
         raise NotImplementedError
 
     def _check_header(self, opcode: int, reserved: int, length: int) -> None:
@@ -246,15 +252,13 @@ class Codec:
             assert self._deflate is not None
             self._inflate(TAIL, message)
             self._deflate.end_message()
-        events.append(MessageReceived(decode_text(message) if self._is_text else bytes(message)))
+        events.append(decode_text(message) if self._is_text else bytes(message))
 
     def _take_control(self, opcode: int, payload: bytes, events: list[WebSocketEvent]) -> None:
         if opcode == PING:
             # Section 5.5.2: answered until a Close has been received.
             self._answers.append(_frame(FIN | PONG, payload))
-        elif opcode == PONG:
-            events.append(PongReceived(payload))
-        else:
+        elif opcode == CLOSE:
             code, reason = _close_reason(payload)
             events.append(CloseReceived(code, reason))
             self._end(payload[:2])  # section 5.5.1: the answer echoes the code
@@ -322,11 +326,20 @@ def _close_payload(code: int, reason: str) -> bytes:
     return pack("!H", code) + text
 
 
+_SHORT_HEADERS: Final = {
+    first: [bytes((first, length)) for length in range(MAX_CONTROL_PAYLOAD + 1)]
+    for first in (
+        *(FIN | TEXT, FIN | BINARY, FIN | RSV1 | TEXT, FIN | RSV1 | BINARY),
+        *(FIN | CLOSE, FIN | PING, FIN | PONG),
+    )
+}
+
+
 def _frame(first: int, payload: bytes) -> bytes:
     """Give an unmasked frame; ``first`` is its first octet (RFC 6455 section 5.2)."""
     length = len(payload)
     if length <= MAX_CONTROL_PAYLOAD:
-        return bytes((first, length)) + payload
+        return _SHORT_HEADERS[first][length] + payload
     if length < 1 << 16:
         return pack("!BBH", first, 126, length) + payload
     return pack("!BBQ", first, 127, length) + payload

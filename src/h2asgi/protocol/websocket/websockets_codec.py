@@ -22,11 +22,16 @@ from .codec import (
     TEXT,
     BrokenRule,
     Codec,
-    MessageReceived,
     WebSocketEvent,
     decode_text,
 )
 from .deflate import PerMessageDeflate
+
+LARGE: Final = 16 * 1024
+"""Octets of a frame above which a copy of them is noticed."""
+
+LENGTH_OF_8: Final = 127
+"""What says that the length follows in 8 octets, and so is 64 KiB or more (section 5.2)."""
 
 _OPCODE: Final = 0x0F
 _RESERVED: Final = 0x70
@@ -47,22 +52,39 @@ class WebsocketsCodec(Codec):
         self._mask = b""  # turned to fit the next of them
         self._fin = False
 
-    def _receive_frames(self, data: bytes, events: list[WebSocketEvent]) -> None:
-        if self._rest:
+    def _receive_frames(
+        self, data: bytes | memoryview, limit: int, events: list[WebSocketEvent]
+    ) -> int:
+        before = len(self._rest)
+        if before:
             data = self._rest + data
+            limit += before
             self._rest = b""
-        position = 0
-        if self._missing:
-            position = self._continue_frame(data, events)
+        elif type(data) is memoryview and not self._is_large(data):
+            data = data.tobytes()
+        position = self._continue_frame(data, events) if self._missing else 0
         end = len(data)
-        while position < end and not self.over:
+        while position < limit and position < end and not self.over:
+            if type(data) is bytes and self._message is None and not self.close_sent:
+                position = self._receive_short(data, position, limit, events)
+                if position >= limit:
+                    break
             after = self._receive_frame(data, position, events)
             if not after:
-                self._rest = data[position:]
-                return
+                self._rest = bytes(data[position:])
+                position = end
+                break
             position = after
+        return position - before
 
-    def _continue_frame(self, data: bytes, events: list[WebSocketEvent]) -> int:
+    def _is_large(self, data: memoryview) -> bool:
+        """Whether the frame in front is worth unmasking where it lies.
+
+        Otherwise all are copied at once: slices of a view cost more than those of bytes.
+        """
+        return self._missing > LARGE or (len(data) > 1 and data[1] == _MASKED | LENGTH_OF_8)
+
+    def _continue_frame(self, data: bytes | memoryview, events: list[WebSocketEvent]) -> int:
         """Take what ``data`` has of the frame that is under way; give where that ends."""
         payload = data[: self._missing]
         size = len(payload)
@@ -74,7 +96,32 @@ class WebsocketsCodec(Codec):
             self._end_message(events)
         return size
 
-    def _receive_frame(self, data: bytes, position: int, events: list[WebSocketEvent]) -> int:
+    def _receive_short(
+        self, data: bytes, position: int, limit: int, events: list[WebSocketEvent]
+    ) -> int:
+        """Take messages of one short frame, as most are, up to the first that is not one.
+
+        No message is under way. Gives where the last one ends.
+        """
+        end = min(limit, len(data)) - 5
+        longest = min(self._max_message_size, MAX_CONTROL_PAYLOAD)
+        while position < end:
+            first = data[position]
+            size = data[position + 1] - _MASKED
+            start = position + 6
+            stop = start + size
+            if not 0 <= size <= longest or stop > len(data):
+                break
+            if first != FIN | TEXT and first != FIN | BINARY:
+                break
+            payload = apply_mask(data[start:stop], data[position + 2 : start])
+            events.append(decode_text(payload) if first == FIN | TEXT else payload)
+            position = stop
+        return position
+
+    def _receive_frame(
+        self, data: bytes | memoryview, position: int, events: list[WebSocketEvent]
+    ) -> int:
         """Take the frame at ``position``; give where it or what there is of it ends.
 
         That is 0 where more is needed before anything can be taken.
@@ -99,7 +146,7 @@ class WebsocketsCodec(Codec):
         if available < start:
             return 0
         stop = start + length
-        mask = data[start - 4 : start]
+        mask = bytes(data[start - 4 : start])
         if opcode < CLOSE:
             payload = apply_mask(data[start:stop], mask)
             if stop <= available:
@@ -118,8 +165,7 @@ class WebsocketsCodec(Codec):
         if first == FIN | opcode and opcode != CONTINUATION:
             # A message of one frame, as most are.
             if not self.close_sent:
-                data = decode_text(payload) if opcode == TEXT else payload
-                events.append(MessageReceived(data))
+                events.append(decode_text(payload) if opcode == TEXT else payload)
             return
         if opcode != CONTINUATION:
             self._begin_message(opcode, first & RSV1 != 0)

@@ -38,7 +38,10 @@ class WsprotoCodec(Codec):
         self._decoder = FrameDecoder(client=False, extensions=[self._headers])
         self._compressed_next = False
 
-    def _receive_frames(self, data: bytes, events: list[WebSocketEvent]) -> None:
+    def _receive_frames(
+        self, data: bytes | memoryview, limit: int, events: list[WebSocketEvent]
+    ) -> int:
+        data = bytes(data[:limit])
         self._decoder.receive_bytes(data)
         try:
             while not self.over and (frame := self._next_frame()) is not None:
@@ -55,6 +58,7 @@ class WsprotoCodec(Codec):
                     self._end_message(events)
         except ParseFailed as failed:
             raise BrokenRule(failed.code, str(failed)) from None
+        return len(data)
 
     def _next_frame(self) -> Frame | None:
         """Give a frame or, of a data frame, what has come of it; a header is checked at once."""

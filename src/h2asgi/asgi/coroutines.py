@@ -1,0 +1,113 @@
+"""What of an ``HTTPCycle`` waits: ``receive()``, ``send()`` and the application's task."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Mapping
+from typing import Any, Final, Protocol
+
+from ..errors import ClientDisconnected
+from .scope import Application, Message, Scope
+from .wakeup import Wakeup
+
+logger = logging.getLogger("h2asgi.error")
+
+_ERROR_BODY: Final = b"Internal Server Error"
+_ERROR_FIELDS: Final = [
+    (b"content-type", b"text/plain; charset=utf-8"),
+    (b"content-length", b"%d" % len(_ERROR_BODY)),
+]
+
+
+class _Cycle(Protocol):
+    """What ``http.HTTPCycle`` offers here."""
+
+    scope: Scope
+
+    def receive(self) -> Awaitable[Message]: ...
+
+    def send(self, message: Mapping[str, Any], /) -> Awaitable[None]: ...
+
+    @property
+    def body(self) -> Wakeup: ...
+
+    @property
+    def over(self) -> bool: ...
+
+    @property
+    def finished(self) -> bool: ...
+
+    def next_message(self) -> Message | None: ...
+
+    def take(self, message: Mapping[str, Any]) -> Awaitable[None] | None: ...
+
+    def finish(self) -> None: ...
+
+    def abandon(self) -> None: ...
+
+    def ended(self) -> None: ...
+
+    def judge_return(self) -> None: ...
+
+    def begin_error(self) -> bool: ...
+
+    def log_exception(self, error: BaseException) -> None: ...
+
+    def request_line(self) -> str: ...
+
+
+async def receive(cycle: _Cycle) -> Message:
+    """See ``HTTPCycle.receive``."""
+    while (message := cycle.next_message()) is None:
+        await cycle.body.wait()
+    return message
+
+
+async def send(cycle: _Cycle, message: Mapping[str, Any]) -> None:
+    """See ``HTTPCycle.send``."""
+    sent = cycle.take(message)
+    if sent is None:
+        return
+    if not cycle.over:
+        await sent
+        return
+    try:
+        await sent
+    finally:
+        cycle.finish()
+
+
+async def run(cycle: _Cycle, app: Application) -> None:
+    """See ``HTTPCycle.run``."""
+    try:
+        try:
+            await app(cycle.scope, cycle.receive, cycle.send)
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+            cycle.abandon()
+            raise
+        except Exception as error:
+            cycle.log_exception(error)
+        except BaseExceptionGroup as error:
+            if error.split((Exception, asyncio.CancelledError))[1] is not None:
+                cycle.abandon()
+                raise
+            cycle.log_exception(error)
+        else:
+            if cycle.finished:
+                return
+            cycle.judge_return()
+        await _conclude(cycle)
+    finally:
+        cycle.ended()
+
+
+async def _conclude(cycle: _Cycle) -> None:
+    """Give the client an answer if it has none, or an end if it has half of one."""
+    if not cycle.begin_error():
+        return
+    try:
+        await cycle.send({"type": "http.response.start", "status": 500, "headers": _ERROR_FIELDS})
+        await cycle.send({"type": "http.response.body", "body": _ERROR_BODY})
+    except ClientDisconnected:
+        logger.debug("%s: gone before its answer", cycle.request_line())

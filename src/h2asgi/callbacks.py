@@ -1,0 +1,46 @@
+"""What a transport calls: ``asyncio.BufferedProtocol``, by its shape and by its name."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+
+class Callbacks(Protocol):
+    """The methods of ``asyncio.BufferedProtocol``, in whatever class."""
+
+    def connection_made(self, transport: asyncio.Transport, /) -> None:
+        """Begin."""
+
+    def connection_lost(self, exc: Exception | None, /) -> None:
+        """End."""
+
+    def get_buffer(self, sizehint: int, /) -> memoryview:
+        """Give what input is to be written into."""
+
+    def buffer_updated(self, nbytes: int, /) -> None:
+        """Take the input that is there."""
+
+    def eof_received(self, /) -> bool:
+        """Take note that there is no more; says whether to keep the connection open."""
+
+    def pause_writing(self, /) -> None:
+        """Write no more for now."""
+
+    def resume_writing(self, /) -> None:
+        """Go on."""
+
+
+_NAMES = [name for name in vars(Callbacks) if not name.startswith("_")]
+
+
+class BufferedProtocol(asyncio.BufferedProtocol):
+    """Callbacks for event loops, which look for asyncio's class.
+
+    A connection is not of that class itself, since attributes of a compiled class that is
+    derived from an interpreted one have to be looked up.
+    """
+
+    def __init__(self, callbacks: Callbacks) -> None:
+        for name in _NAMES:
+            setattr(self, name, getattr(callbacks, name))

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -49,7 +50,7 @@ def pytest_terminal_summary(
 def _needed_tool(request: pytest.FixtureRequest) -> None:
     for marker in request.node.iter_markers("tool"):
         (name,) = marker.args
-        if shutil.which(name) is None:
+        if shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin") is None:
             if os.environ.get("H2ASGI_REQUIRE_TOOLS") == "1":
                 pytest.fail(f"{name} is missing, and H2ASGI_REQUIRE_TOOLS is set")
             pytest.skip(f"{name} is missing")
@@ -153,8 +154,8 @@ def command(certificate: Certificate) -> Iterator[Callable[..., Command]]:
     """
     commands: list[Command] = []
 
-    def start(app: str, *options: str, tls: bool = True, shadows: Path | None = None) -> Command:
-        running = Command(app, certificate if tls else None, options, shadows)
+    def start(app: str, *options: str, tls: bool = True, **more: Any) -> Command:
+        running = Command(app, certificate if tls else None, options, **more)
         commands.append(running)
         running.wait_until_listening()
         return running

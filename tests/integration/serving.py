@@ -145,6 +145,7 @@ class Command(_Target):
     """``python -m h2asgi``, its output and its end.
 
     What stands in ``shadows``, a folder, is imported before what is installed.
+    The descriptors in ``inherited`` are its own as well.
     """
 
     def __init__(
@@ -153,9 +154,12 @@ class Command(_Target):
         certificate: Certificate | None,
         options: Sequence[str],
         shadows: Path | None = None,
+        inherited: Sequence[int] = (),
     ) -> None:
         self.certificate = certificate
-        arguments = ["--app-dir", str(FOLDER), "--port", "0", *options, app]
+        arguments = ["--app-dir", str(FOLDER), *options, app]
+        if not any(option.startswith(("--bind", "--port")) for option in options):
+            arguments += ["--port", "0"]
         if certificate is not None:
             arguments += ["--certfile", certificate.certfile, "--keyfile", certificate.keyfile]
         environment = {
@@ -167,6 +171,7 @@ class Command(_Target):
         self.process = subprocess.Popen(
             [sys.executable, "-m", "h2asgi", *arguments],
             env=environment,
+            pass_fds=inherited,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -180,7 +185,7 @@ class Command(_Target):
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.output.append(line)
-            found = re.search(r"https?://localhost:(\d+)", line)
+            found = re.search(r"https?://(?:localhost|127\.0\.0\.1):(\d+)", line)
             if found is not None and not self._listening.is_set():
                 self.port = int(found[1])
                 self._listening.set()

@@ -1,0 +1,75 @@
+"""HAProxy, Caddy, Apache and nginx as ``deploy`` configures them, in front of h2asgi.
+
+A load balancer and the instance behind it run until the session ends, since
+each test leaves them as they were. Tests are skipped where the program is
+missing, and fail there when H2ASGI_REQUIRE_TOOLS=1 says that it should not be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import balanced_app
+import pytest
+import trustme
+from balancers import PROGRAMS, Balancer, Recipe, Site, instance_options
+from serving import BackgroundServer, Certificate
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """One for the load balancer and for the instances, which have a name of their own."""
+    folder = tmp_path_factory.mktemp("certificate")
+    authority = trustme.CA()
+    leaf = authority.issue_cert("localhost", "127.0.0.1", "app.internal")
+    names = [str(folder / name) for name in ("ca.pem", "cert.pem", "key.pem")]
+    authority.cert_pem.write_to_path(names[0])
+    Path(names[1]).write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
+    leaf.private_key_pem.write_to_path(names[2])
+    return Certificate(*names)
+
+
+Balance = Callable[..., Balancer]
+
+
+@pytest.fixture(scope="session")
+def balance(
+    tmp_path_factory: pytest.TempPathFactory, certificate: Certificate
+) -> Iterator[Balance]:
+    with ExitStack() as stack:
+
+        def start(
+            recipe: Recipe, origins: Sequence[int], values: Mapping[str, str] | None = None
+        ) -> Balancer:
+            folder = tmp_path_factory.mktemp(recipe.program)
+            balancer = PROGRAMS[recipe.program](recipe, folder, certificate, origins, values or {})
+            stack.callback(balancer.stop)
+            balancer.wait_until_ready()
+            return balancer
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def _sites() -> Iterator[dict[Recipe, Site]]:
+    sites: dict[Recipe, Site] = {}
+    yield sites
+    for site in sites.values():
+        site.origin.stop()
+
+
+@pytest.fixture
+def site(
+    recipe: Recipe, certificate: Certificate, balance: Balance, _sites: dict[Recipe, Site]
+) -> Iterator[Site]:
+    if recipe not in _sites:
+        options = instance_options(forwarded=recipe.forwarded)
+        origin = BackgroundServer(balanced_app.app, certificate if recipe.tls else None, options)
+        origin.start()
+        _sites[recipe] = Site(recipe, balance(recipe, [origin.port]), origin)
+    site = _sites[recipe]
+    site.origin.errors.clear()
+    yield site
+    assert site.origin.errors == []

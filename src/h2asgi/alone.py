@@ -39,11 +39,11 @@ def serve_alone(config: Config) -> None:
             "--max-requests and --max-worker-age replace workers: give --workers 2 or more"
         )
     terminal = process.Terminal()
-    with _signals_ignored():
-        _serve(config, terminal)
+    with _signals_noted() as early:
+        _serve(config, terminal, early)
 
 
-def _serve(config: Config, terminal: process.Terminal) -> None:
+def _serve(config: Config, terminal: process.Terminal, early: list[int]) -> None:
     identity = Identity(config.processes)
     set_umask(config.processes)
     endpoint = open_endpoint(config, take())
@@ -52,21 +52,26 @@ def _serve(config: Config, terminal: process.Terminal) -> None:
         if endpoint.inherited.predecessor is None:
             pid_file.write()
         identity.become()
-        run_server(config, endpoint, _Alone(endpoint, pid_file, terminal))
+        run_server(config, endpoint, _Alone(endpoint, pid_file, terminal, early))
     finally:
         endpoint.close()
         pid_file.remove()
 
 
 @contextlib.contextmanager
-def _signals_ignored() -> Iterator[None]:
-    """While entered, nobody who sends one too early, or too late, ends the process by it."""
+def _signals_noted() -> Iterator[list[int]]:
+    """While entered, nobody who sends one too early ends the process by it; gives what came."""
+    early: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield early
         return
-    previous = {number: signal.signal(number, process.nothing) for number in _SIGNALS}
+
+    def note(number: int, _frame: object) -> None:
+        early.append(number)
+
+    previous = {number: signal.signal(number, note) for number in _SIGNALS}
     try:
-        yield
+        yield early
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -77,8 +82,15 @@ class _Alone:
 
     stop_signals = process.STOP_SIGNALS
 
-    def __init__(self, endpoint: Endpoint, pid_file: PIDFile, terminal: process.Terminal) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        pid_file: PIDFile,
+        terminal: process.Terminal,
+        early: list[int],
+    ) -> None:
         self._endpoint = endpoint
+        self._early = early
         self._terminal = terminal
         self._pid_file = pid_file
         self._upgrade: upgrade.Upgrade | None = None
@@ -97,7 +109,7 @@ class _Alone:
             "SIGUSR1": lambda: None if log is None else log.reopen(),
             "SIGUSR2": self._begin_upgrade,
         }
-        with _signals(reactions), _watchdog():
+        with _signals(reactions, self._early), _watchdog():
             self._announce()
             try:
                 yield
@@ -144,14 +156,16 @@ class _Alone:
 
 
 @contextlib.contextmanager
-def _signals(reactions: dict[str, Callable[[], None]]) -> Iterator[None]:
-    """While entered, signals have their reactions, where there are such signals."""
+def _signals(reactions: dict[str, Callable[[], None]], early: list[int]) -> Iterator[None]:
+    """While entered, signals have their reactions, those that came early among them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, reactions[number.name])
+    for came in early:
+        loop.call_soon(reactions[signal.Signals(came).name])
     try:
         yield
     finally:

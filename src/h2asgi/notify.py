@@ -10,6 +10,9 @@ import time
 
 logger = logging.getLogger("h2asgi")
 
+PATIENCE = 1.0
+"""Seconds for the service manager to make room for what is said once: only some messages wait."""
+
 READY = "READY=1"
 STOPPING = "STOPPING=1"
 WATCHDOG = "WATCHDOG=1"
@@ -24,7 +27,7 @@ def tell(*states: str) -> None:
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         try:
-            sock.setblocking(False)
+            sock.settimeout(0.0 if states == (WATCHDOG,) else PATIENCE)
             sock.sendto("\n".join(states).encode(), address)
         except (OSError, ValueError) as error:
             logger.debug("NOTIFY_SOCKET does not take %s: %s", states[0], error)

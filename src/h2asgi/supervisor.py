@@ -111,6 +111,7 @@ class Supervisor:
         self._pid_file = PIDFile(config.processes.pid_file)
         self._watchdog = notify.watchdog_interval()
         self._terminal = process.Terminal()
+        self._beat_at = 0.0  # when the service manager gets its next sign of life
         self._look_at = 0.0
         self._stop_at: float | None = None  # when the workers are to be told, while they drain
         self._stopping = False
@@ -260,9 +261,10 @@ class Supervisor:
         if self._stop_at is not None and time.monotonic() >= self._stop_at and not self._stopping:
             self._begin_stop()
         self._crew.look()
-        if self._watchdog is not None:
-            notify.tell(notify.WATCHDOG)
         now = time.monotonic()
+        if self._watchdog is not None and now >= self._beat_at:
+            self._beat_at = now + self._watchdog
+            notify.tell(notify.WATCHDOG)
         if self._stopping or now < self._look_at:
             return
         self._look_at = now + LOOK_INTERVAL

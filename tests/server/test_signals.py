@@ -290,3 +290,17 @@ def test_it_ends_with_its_terminal_unless_that_is_not_wanted(
             assert "the terminal is gone" in errors
     finally:
         command.stop()
+
+
+def test_a_signal_that_comes_too_early_has_its_effect_later(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import os, time\nopen('importing', 'w').close()\n"
+        "while not os.path.exists('go'): time.sleep(0.01)\nfrom application import app\n"
+    )
+    command = start(app="slow:app")
+    wait_until((tmp_path / "importing").exists)
+    command.send(signal.SIGHUP)
+    (tmp_path / "go").touch()
+    command.wait_for_error_line("SIGHUP has nothing to read anew")
+    command.send(signal.SIGTERM)
+    assert command.end()[0] == 0

@@ -73,6 +73,7 @@ def test_the_program_is_replaced_and_no_request_is_lost(
     command = start("--workers", workers, "--pid", str(pid_file))
     url, _ = serving(command, 0 if workers == "1" else 2)
     asking = Asking(url)
+    wait_until(lambda: bool(asking.answers))
     (tmp_path / "application.py").write_text(APPLICATION.replace('b"%d" %', 'b"-%d" %'))
     successor = upgrade(command)
     assert command.process.wait(HANG) == 0

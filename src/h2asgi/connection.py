@@ -23,7 +23,7 @@ from typing import Final
 
 from .closing import Closing
 from .errors import ErrorCode
-from .exchanges import ApplicationState, Endpoints, Exchanges
+from .exchanges import Exchanges
 from .limits import UNREAD_BODIES, Budget
 from .output import HTTP1_WRITE_SIZE, Output
 from .passage import Passage
@@ -33,6 +33,7 @@ from .protocol.events import ConnectionTerminated, Event
 from .protocol.http2.frames import PREFACE
 from .protocol.proxy import ProxyHeader
 from .proxied import behind_proxy
+from .state import ApplicationState, Endpoints
 from .tcp import cut_off, is_delivered, peer_has_closed
 from .timer import Timer
 from .tls_extension import tls_extension

@@ -10,14 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from .asgi.http import HTTPCycle
-from .asgi.response import DefaultFields, Response
+from .asgi.response import Response
 from .asgi.scope import (
-    Application,
     Request,
     connection_scope,
     http_scope,
@@ -25,10 +23,9 @@ from .asgi.scope import (
     websocket_scope,
 )
 from .asgi.sink import Sink
-from .config import Config
 from .errors import ClientDisconnected, ErrorCode
-from .forwarded import Forwarding
-from .health import HEALTH_FIELDS, Health
+from .health import HEALTH_FIELDS
+from .overdue import Overdue
 from .passage import Passage
 from .protocol.engine import SEND_HIGH_WATER, Engine
 from .protocol.events import (
@@ -43,8 +40,8 @@ from .protocol.events import (
     SendQueueDrained,
     StreamReset,
 )
-from .protocol.pace import LOOKS
 from .protocol.websocket.handshake import HandshakeRejected, check_handshake
+from .state import ApplicationState, Endpoints
 from .tasks import EAGER, begin_task, retrieve, turn_of_the_loop
 from .timer import Timer
 from .trace import RequestRecord, Trace
@@ -56,50 +53,6 @@ RETRY_AFTER: Final = (b"retry-after", b"1")
 """Seconds (RFC 9110 section 10.2.3): the fewest there are, and more than most requests take."""
 
 _TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
-
-
-@dataclass(slots=True, eq=False)
-class ApplicationState:
-    """What the requests of one server share.
-
-    ``on_idle`` is called whenever a connection, or the last application task, is gone.
-    ``beginning`` counts requests whose application is called in the next turn of the loop.
-    ``forwarding`` and ``health`` are None where nothing is believed and nothing asked.
-    """
-
-    app: Application
-    config: Config
-    loop: asyncio.AbstractEventLoop
-    default_headers: DefaultFields
-    trace: Trace | None = None
-    lifespan_state: dict[str, Any] | None = None
-    on_idle: Callable[[], None] | None = None
-    forwarding: Forwarding | None = None
-    health: Health | None = None
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    beginning: int = 0
-
-    @property
-    def in_work(self) -> int:
-        """Requests and WebSockets that an application works on, its client there or not."""
-        return len(self.tasks) + self.beginning
-
-
-@dataclass(slots=True, frozen=True)
-class Endpoints:
-    """What every request of a connection says of it, as in the ASGI scope.
-
-    ``covers`` says whether an authority may be asked for here, if that is to be checked.
-    """
-
-    scheme: str
-    client: tuple[str, int] | None
-    server: tuple[str, int | None]
-    extensions: Mapping[str, dict[str, Any]]
-    covers: Callable[[bytes], bool] | None
-
-    def __str__(self) -> str:
-        return "{}:{}".format(*self.client) if self.client else "unix"
 
 
 class Exchanges(Sink):
@@ -118,12 +71,10 @@ class Exchanges(Sink):
         "_limit",
         "_loop",
         "_outliving",
-        "_response_timeout",
+        "_overdue",
         "_schedule_flush",
         "_scope",
         "_state",
-        "_timer",
-        "_unanswered",
         "_websockets",
         "_writers",
         "last_request",
@@ -140,9 +91,6 @@ class Exchanges(Sink):
         timer: Timer,
     ) -> None:
         self._state = state
-        self._timer = timer
-        self._unanswered: dict[int, int] = {}  # looks at the cycles that owed a response so far
-        self._response_timeout = state.config.timeouts.response
         self._loop = state.loop
         self._endpoints = endpoints
         self._scope = connection_scope(
@@ -163,6 +111,9 @@ class Exchanges(Sink):
         self._cycles: dict[int, HTTPCycle] = {}
         self._websockets: dict[int, WebSocketExchange] = {}
         self._writers: dict[int, list[asyncio.Future[None]]] = {}
+        self._overdue: Overdue | None = None
+        if timeout := state.config.timeouts.response:
+            self._overdue = Overdue(self._cycles, timeout, timer, state.loop, self._give_up)
         self._outliving: set[asyncio.Task[None]] = set()  # applications whose streams were reset
 
     def __bool__(self) -> bool:
@@ -201,8 +152,8 @@ class Exchanges(Sink):
         if self._client_closed:
             cycle.client_closed()
         cycle.began = self.last_request = self._loop.time()
-        if self._response_timeout and not self._timer.is_set(self._look_at_applications):
-            self._look_later()
+        if self._overdue is not None:
+            self._overdue.expect()
         if event.end_stream or not EAGER:
             self._begin(cycle, cycle.run(state.app))
         else:
@@ -286,25 +237,8 @@ class Exchanges(Sink):
         """Answer in the place of the application, to which the client is gone."""
         cycle.answered_instead(status, self._respond(cycle.request, status, reason, []))
 
-    def _look_later(self) -> None:
-        interval = self._response_timeout / LOOKS
-        self._timer.set(self._look_at_applications, self._loop.time() + interval)
-
-    def _look_at_applications(self) -> None:
-        """Answer for those that have had a whole request for too long and began no response."""
-        before, self._unanswered = self._unanswered, {}
-        for stream_id, cycle in list(self._cycles.items()):
-            if cycle.owes_response:
-                looks = self._unanswered[stream_id] = before.get(stream_id, -1) + 1
-                if looks >= LOOKS:
-                    self._give_up(cycle)
-        if self._cycles:
-            self._look_later()
-
     def _give_up(self, cycle: HTTPCycle) -> None:
         """The one place where an application is cancelled; one that goes on counts as running."""
-        request_line = f"{cycle.request.method} {cycle.scope['path']!a}"
-        logger.error("%s: no response within %g s", request_line, self._response_timeout)
         # RFC 9110 section 15.6: 504 is for gateways, and this is the origin.
         self._answer_instead(cycle, 503, "no response from the application")
         if cycle.task is not None:

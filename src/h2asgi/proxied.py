@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .exchanges import Endpoints
 from .protocol.proxy import ClientTLS, ProxyHeader
+from .state import Endpoints
 
 EXTENSION = "h2asgi.proxy_protocol"
 

@@ -1,0 +1,59 @@
+"""What requests share: of their server, and of their connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .asgi.response import DefaultFields
+from .asgi.scope import Application
+from .config import Config
+from .forwarded import Forwarding
+from .health import Health
+from .trace import Trace
+
+
+@dataclass(slots=True, eq=False)
+class ApplicationState:
+    """What the requests of one server share.
+
+    ``on_idle`` is called whenever a connection, or the last application task, is gone.
+    ``beginning`` counts requests whose application is called in the next turn of the loop.
+    ``forwarding`` and ``health`` are None where nothing is believed and nothing asked.
+    """
+
+    app: Application
+    config: Config
+    loop: asyncio.AbstractEventLoop
+    default_headers: DefaultFields
+    trace: Trace | None = None
+    lifespan_state: dict[str, Any] | None = None
+    on_idle: Callable[[], None] | None = None
+    forwarding: Forwarding | None = None
+    health: Health | None = None
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    beginning: int = 0
+
+    @property
+    def in_work(self) -> int:
+        """Requests and WebSockets that an application works on, its client there or not."""
+        return len(self.tasks) + self.beginning
+
+
+@dataclass(slots=True, frozen=True)
+class Endpoints:
+    """What every request of a connection says of it, as in the ASGI scope.
+
+    ``covers`` says whether an authority may be asked for here, if that is to be checked.
+    """
+
+    scheme: str
+    client: tuple[str, int] | None
+    server: tuple[str, int | None]
+    extensions: Mapping[str, dict[str, Any]]
+    covers: Callable[[bytes], bool] | None
+
+    def __str__(self) -> str:
+        return "{}:{}".format(*self.client) if self.client else "unix"

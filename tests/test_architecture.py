@@ -33,17 +33,18 @@ ARROWS = {
     "worker": {"config", "endpoint", "scoreboard", "server"},
     "server": {
         *{"admission", "banner", "config", "connection", "endpoint", "importer", "lifespan"},
-        *{"listener", "logs", "process", "redirect", "trace"},
+        *{"limits", "listener", "logs", "process", "redirect", "relief", "trace"},
     },
     "redirect": {"asgi", "config", "connection", "endpoint", "listener"},
     "endpoint": {"banner", "config", "devcerts", "listener", "protocol.engines", "sockets", "tls"},
+    "relief": {"connection", "limits"},
     "scoreboard": set(),
     "listener": {"admission", "sockets", "tls_shared", "tls_transport"},
     "connection": {
         *{"closing", "errors", "exchanges", "limits", "output", "protocol", "protocol.engines"},
         *{"protocol.http2", "tcp", "timer", "tls_extension"},
     },
-    "output": {"config", "protocol", "timer"},
+    "output": {"config", "limits", "protocol", "timer"},
     "closing": {"timer"},
     "exchanges": {
         *{"asgi", "config", "errors", "protocol", "protocol.websocket", "tasks", "timer"},
@@ -55,7 +56,7 @@ ARROWS = {
     "protocol.engines": {
         *{"config", "errors", "protocol.http1", "protocol.http2", "protocol.websocket"},
     },
-    "protocol.http1": {"config", "errors", "protocol"},
+    "protocol.http1": {"config", "errors", "limits", "protocol"},
     "protocol.http2": {"config", "errors", "limits", "protocol"},
     "protocol.websocket": {"config", "errors", "protocol"},
     "protocol": {"errors"},  # the seam: events, engine, headers

@@ -23,8 +23,10 @@ from .connection import Connection, ServerState
 from .endpoint import Endpoint, open_endpoint
 from .importer import ASGIApplication, import_application
 from .lifespan import Lifespan
+from .limits import WatchedBudget
 from .listener import Listener, ServerAddress
 from .redirect import RedirectListener
+from .relief import Relief
 from .trace import Trace
 
 logger = logging.getLogger("h2asgi")
@@ -132,7 +134,9 @@ class Server:
             trace=self._trace or logs.embedded_access_log(config.log),
             default_headers=self._default_fields,
             lifespan_state=self._lifespan.state,
+            unsent=WatchedBudget(config.limits.unsent),
         )
+        self._relief = Relief(loop, self._state.connections, self._state.unsent)
         self._state.on_idle = self._changed.set
         self._listener = Listener(
             list(self._endpoint.sockets),
@@ -185,6 +189,7 @@ class Server:
             raise
         finally:
             self._default_fields.stop()
+            self._relief.stop()
 
     async def _finish_requests(self) -> None:
         state, limit = self._state, self._config.timeouts.graceful

@@ -123,6 +123,10 @@ class Engine(Protocol):
     def idle(self) -> bool:
         """Whether no request is open and no answer waits to be taken."""
 
+    @property
+    def unsent(self) -> int:
+        """How many octets of responses wait to be sent."""
+
     def next_deadline(self) -> float | None:
         """When ``handle_deadline`` is due at the latest, if at all."""
 

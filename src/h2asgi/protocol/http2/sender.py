@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...errors import ErrorCode, PeerConnectionError, PeerStreamError
+from ...limits import WatchedBudget
 from ..events import Headers
 from . import frames
 from .frames import FrameType
@@ -45,11 +46,16 @@ class Sender:
     """Owns what is to be written and in which order. Ends of responses are left in ``ended``."""
 
     def __init__(
-        self, sections: ResponseSections, streams: StreamTable, budgets: PeerBudgets
+        self,
+        sections: ResponseSections,
+        streams: StreamTable,
+        budgets: PeerBudgets,
+        unsent: WatchedBudget,
     ) -> None:
         self._sections = sections
         self._streams = streams
         self._budgets = budgets
+        self._unsent = unsent
         self._queue = SendQueue()
         self._output: list[bytes | memoryview] = []
         self._unqueued = 0
@@ -87,6 +93,7 @@ class Sender:
             self._answers += 1
         if stream.outgoing is not None:
             self._queue.remove(stream)
+            self._unsent.used -= stream.outgoing.queued
             stream.outgoing.clear()
 
     def check_answers(self) -> None:
@@ -193,6 +200,7 @@ class Sender:
                 self.on_waiting(stream)
             outgoing = stream.outgoing = Outgoing()
         outgoing.append(data)
+        self._unsent.add(size)
         self._streams.transfer_began = True
         self.wake(stream)
         return outgoing.queued
@@ -261,6 +269,7 @@ class Sender:
         size = min(outgoing.queued, stream.send_window, self.window, MAX_DATA_FRAME)
         if size > 0:
             data = outgoing.take(size)
+            self._unsent.used -= size
             last = stream.response_ended and not outgoing.queued and outgoing.trailers is None
             self._write_data(stream, data, size, last)
             if outgoing.fell_to_low_water():

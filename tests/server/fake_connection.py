@@ -28,6 +28,7 @@ class FakeServerState:
     trace: Any
     default_headers: Any
     lifespan_state: dict[str, Any] | None
+    unsent: Any
     connections: set[Any] = field(default_factory=set)
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     on_idle: Any = None

@@ -33,10 +33,11 @@ ARROWS = {
     "worker": {"config", "endpoint", "scoreboard", "server"},
     "server": {
         *{"admission", "banner", "config", "connection", "endpoint", "importer", "lifespan"},
-        *{"limits", "listener", "logs", "process", "redirect", "relief", "trace"},
+        *{"limits", "listener", "logs", "process", "loop_watch", "redirect", "relief", "trace"},
     },
     "redirect": {"asgi", "config", "connection", "endpoint", "listener"},
     "endpoint": {"banner", "config", "devcerts", "listener", "protocol.engines", "sockets", "tls"},
+    "loop_watch": set(),
     "relief": {"connection", "limits"},
     "scoreboard": set(),
     "listener": {"admission", "sockets", "tls_shared", "tls_transport"},

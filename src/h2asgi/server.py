@@ -280,6 +280,14 @@ async def serve(
 _NOTHING = contextlib.nullcontext()
 
 
+def _watched(config: Config) -> AbstractContextManager[object]:
+    if not config.log.debug_loop:
+        return _NOTHING
+    from .loop_watch import LoopWatch
+
+    return LoopWatch()
+
+
 def run_server(
     config: Config,
     endpoint: Endpoint | None = None,
@@ -315,7 +323,7 @@ async def _serve_until_signalled(
                 return
         await starting
         tuned = process.rare_collections() if config.gc_tuning else contextlib.nullcontext()
-        with serving, tuned:
+        with serving, tuned, _watched(config):
             await stopped
         if server.alone:
             logger.info("stopping")

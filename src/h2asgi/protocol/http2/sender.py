@@ -61,6 +61,7 @@ class Sender:
         self._unqueued = 0
         self._answers = 0
         self._answer_octets = 0
+        self._credits = 0
         self.window = DEFAULT_WINDOW  # the connection's
         self._credited = DEFAULT_WINDOW  # octets that the peer has ever allowed
         self._max_frame_size = SMALLEST_FRAME_SIZE  # what the peer takes
@@ -78,6 +79,17 @@ class Sender:
     def write(self, frame: bytes) -> None:
         """Queue a control frame of our own accord."""
         self._output.append(frame)
+
+    def credit(self, stream_id: int, increment: int) -> bool:
+        """Queue WINDOW_UPDATE; False, and nothing is queued, for a peer that reads none of them.
+
+        An honest one has stopped by then: without them it may not send more.
+        """
+        if self._credits > MAX_WAITING_ANSWERS:
+            return False
+        self._credits += 1
+        self._output.append(frames.window_update(stream_id, increment))
+        return True
 
     def answer(self, frame: bytes) -> None:
         """Queue a frame that the peer provoked; raises PeerConnectionError when it never reads."""
@@ -257,7 +269,7 @@ class Sender:
         data = b"".join(output)
         self._budgets.earned += len(output) - self._answers  # a DATA frame is two pieces
         output.clear()
-        self._answers = self._answer_octets = self._unqueued = 0
+        self._answers = self._answer_octets = self._unqueued = self._credits = 0
         return data
 
     def _send_frame(self, stream: Stream, outgoing: Outgoing) -> int:

@@ -303,6 +303,15 @@ def test_settings_that_push_a_window_beyond_its_maximum_are_a_connection_error(p
     peer.assert_connection_error(ErrorCode.FLOW_CONTROL_ERROR, wrong)
 
 
+def test_settings_may_open_a_stream_to_its_maximum(peer: Peer) -> None:
+    peer.get(1)
+    peer.send(window_update(1, 1_000), settings((INITIAL_WINDOW_SIZE, MAX_ID - 1_000)))
+    assert peer.received() == [SettingsAck()]
+    peer.respond(1)
+    peer.received()
+    peer.assert_serves()
+
+
 def test_the_largest_initial_window_is_taken(peer: Peer) -> None:
     assert peer.exchange(settings((INITIAL_WINDOW_SIZE, MAX_ID))) == [SettingsAck()]
     peer.assert_serves()

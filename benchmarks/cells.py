@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from . import load
 from .connections import Handshakes, idle_connections
 from .echoes import Echoes
 from .load import Exchange, Load
-from .processes import KIB, MIB, Process
+from .processes import FILE, GIB, KIB, MIB, QUICK_FILE, Process
 from .servers import H1, H1_TLS, H2, H2C, PROTOCOLS
 
 IDLE_CONNECTIONS = 500
@@ -98,6 +98,37 @@ class Throughput(Cell):
         if log is not None:
             metrics |= latencies([one.duration for one in load.parse_log(log.read_text())])
         return metrics
+
+
+@dataclass(frozen=True)
+class FileDownload(Cell):
+    """A large file of the folder, ``times`` one after another on one connection."""
+
+    file: str = "file"
+    size: int = GIB
+    times: int = 2
+
+    def _load(self, target: Target) -> Load:
+        # nginx takes the path, and the application what stands behind it.
+        return Load(paths=(f"/{self.file}?{target.process.launch.folder / self.file}",))
+
+    def prepare(self, target: Target) -> Plan:
+        outcome = load.run(target.process.launch, self._load(target), 1)
+        if outcome.data < self.size:
+            raise ValueError(f"{outcome.data} octets of {self.size}")
+        return Plan(self.times, outcome.rate)
+
+    def measure(self, target: Target, plan: Plan) -> Metrics:
+        outcome, cpu = _timed(
+            target, lambda: load.run(target.process.launch, self._load(target), plan.requests)
+        )
+        short = outcome.data < plan.requests * self.size
+        return {
+            "rate": 0.0 if short else outcome.rate,
+            "cpu": cpu / plan.requests * 1e6,
+            "failed": float(outcome.requests if short else outcome.failed),
+            "requests": float(outcome.requests),
+        }
 
 
 @dataclass(frozen=True)
@@ -299,6 +330,8 @@ def all_cells(seconds: float = 1.1) -> list[Cell]:
         cells.append(
             Throughput(f"{shape} {H2}", shape, load=Load(*sizes), seconds=longer, logged=logged)
         )
+    name, size = QUICK_FILE if seconds < 1 else FILE
+    file: dict[str, Any] = {"file": name, "size": size}
     item = Load(10, 10, ("/items/7?q=hello",))
     cells += [
         Throughput(f"fastapi {H2}", "fastapi", app="framework:app", load=item, seconds=seconds),
@@ -310,6 +343,10 @@ def all_cells(seconds: float = 1.1) -> list[Cell]:
         ),
         TLSHandshakes("handshakes full", "handshakes", H1_TLS, seconds=seconds),
         TLSHandshakes("handshakes resumed", "handshakes", H1_TLS, resume=True, seconds=seconds),
+        *(
+            FileDownload(f"file {protocol}", "file", protocol, **file)
+            for protocol in (H2, H1_TLS, H1)
+        ),
         Idle("idle", "idle"),
         Beside("beside", "beside", seconds=2 * seconds),
         Start("start", "start", H1_TLS),

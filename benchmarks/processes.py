@@ -20,7 +20,8 @@ START_TIMEOUT = 20.0
 STOP_TIMEOUT = 10.0
 POLL = 0.005  # seconds between two looks whether a server answers
 TICK = os.sysconf("SC_CLK_TCK")
-KIB, MIB = 1024, 1024 * 1024
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+FILE, QUICK_FILE = ("file", GIB), ("quick-file", 32 * MIB)
 APPS = Path(__file__).parent / "apps"
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
@@ -150,6 +151,7 @@ def make_files(folder: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
     (folder / "10k").write_bytes(b"x" * 10 * KIB)
     (folder / "1m").write_bytes(b"x" * MIB)
-    for name, size in (("download", MIB), ("big", 100 * MIB)):
+    # They have no blocks on a disk, so no disk is measured.
+    for name, size in (("download", MIB), ("big", 100 * MIB), FILE, QUICK_FILE):
         with (folder / name).open("wb") as file:
             file.truncate(size)

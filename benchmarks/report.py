@@ -29,6 +29,9 @@ ROWS = {
     "ws h1": "WebSocket echo of 64 B, HTTP/1.1, cleartext",
     "ws h1-tls": "WebSocket echo of 64 B, HTTP/1.1 over TLS",
     "ws large h1": "WebSocket echo of 64 KiB, HTTP/1.1, cleartext",
+    "file h2": "1 GiB file by pathsend, HTTP/2 over TLS",
+    "file h1-tls": "1 GiB file by pathsend, HTTP/1.1 over TLS",
+    "file h1": "1 GiB file by pathsend, HTTP/1.1, cleartext",
     "handshakes full": "TLS connections, full handshake",
     "handshakes resumed": "TLS connections, resumed",
 }
@@ -220,6 +223,9 @@ def _method(results: Results) -> str:
   one request follows the answer to the one before. Bodies of 1 MB: 4 of 4, and 16. The
   application sends downloads in pieces of 64 KiB, with `content-length`. Certificates have P-256
   keys.
+- File: one at a time, one after another on one connection, by `http.response.pathsend` where the
+  server offers that and else in pieces of 64 KiB. It has no blocks on a disk, so that no disk is
+  measured. Servers that send a file as any other body take no part.
 - WebSocket: 10 connections with 10 messages of 64 B each under way, or 4 with 4 of 64 KiB, from a
   client in Python, without compression. The next messages of a connection are sent in one piece
   when all have come back.

@@ -188,6 +188,9 @@ def _nginx(launch: Launch) -> list[str]:
     return [shutil.which("nginx") or "nginx", "-c", path, "-p", str(launch.folder)]
 
 
+NO_PATHSEND = frozenset({"file"})
+"""They would send a file as any other body."""
+
 SERVERS = {
     server.name: server
     for server in (
@@ -202,18 +205,25 @@ SERVERS = {
             "uvicorn",
             _uvicorn_httptools,
             frozenset({H1_TLS, H1}),
+            without=NO_PATHSEND,
             extras=("uvloop", "httptools", "websockets"),
         ),
-        Server("uvicorn zttp", "uvicorn", _uvicorn_zttp, extras=("uvloop", "zttp", "wsproto")),
-        Server("hypercorn", "hypercorn", _hypercorn, extras=("uvloop",)),
-        Server("gunicorn", "gunicorn", _gunicorn, extras=("uvloop", "h2")),
+        Server(
+            "uvicorn zttp",
+            "uvicorn",
+            _uvicorn_zttp,
+            without=NO_PATHSEND,
+            extras=("uvloop", "zttp", "wsproto"),
+        ),
+        Server("hypercorn", "hypercorn", _hypercorn, without=NO_PATHSEND, extras=("uvloop",)),
+        Server("gunicorn", "gunicorn", _gunicorn, without=NO_PATHSEND, extras=("uvloop", "h2")),
         # Twisted has HTTP/2 over TLS only, and one process is all that daphne runs.
         Server(
             "daphne",
             "daphne",
             _daphne,
             frozenset({H2, H1_TLS, H1}),
-            without=frozenset({"workers"}),
+            without=frozenset({"workers"}) | NO_PATHSEND,
             extras=("h2", "priority", "pyOpenSSL"),
         ),
         # "return" answers before the body has come, and resets HTTP/2 streams for it.

@@ -50,8 +50,8 @@ ARROWS = {
     "inheritance": {"errors"},
     "server": {
         *{"admission", "banner", "certificate_watch", "config", "connection", "endpoint"},
-        *{"errors", "forwarded", "health", "importer", "lifespan", "listener", "logs"},
-        *{"monitoring", "process", "protocol", "redirect", "trace"},
+        *{"errors", "forwarded", "health", "importer", "lifespan", "limits", "listener", "logs"},
+        *{"loop_watch", "monitoring", "process", "protocol", "redirect", "relief", "trace"},
     },
     "certificate_watch": {"config", "errors", "server_names", "tls"},
     "redirect": {"asgi", "connection", "endpoint", "further_port"},
@@ -61,6 +61,8 @@ ARROWS = {
         *{"banner", "config", "devcerts", "errors", "health", "inheritance", "key_pairs"},
         *{"listener", "protocol.engines", "sockets", "tls", "tls_context", "trust"},
     },
+    "loop_watch": set(),
+    "relief": {"connection", "limits"},
     "scoreboard": set(),
     "listener": {
         *{"admission", "callbacks", "protocol", "sockets", "tls_shared", "tls_transport", "trust"},
@@ -73,7 +75,7 @@ ARROWS = {
     "proxied": {"protocol", "state"},
     "state": {"asgi", "config", "forwarded", "health", "trace"},
     "overdue": {"asgi", "protocol", "timer"},
-    "output": {"config", "protocol", "timer"},
+    "output": {"config", "limits", "protocol", "timer"},
     "passage": {"output", "tcp"},
     "closing": {"timer"},
     "exchanges": {
@@ -90,7 +92,7 @@ ARROWS = {
     "protocol.engines": {
         *{"config", "errors", "protocol.http1", "protocol.http2", "protocol.websocket"},
     },
-    "protocol.http1": {"config", "errors", "protocol"},
+    "protocol.http1": {"config", "errors", "limits", "protocol"},
     "protocol.http2": {"config", "errors", "limits", "protocol"},
     "protocol.websocket": {"config", "errors", "protocol"},
     "protocol": {"errors"},  # the seam: events, engine, headers

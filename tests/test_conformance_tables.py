@@ -13,6 +13,7 @@ DOCS = ROOT / "docs"
 TABLES = {
     "http1": ROOT / "tests" / "protocol" / "http1",
     "http2": ROOT / "tests" / "protocol" / "http2",
+    "extensions": ROOT / "tests" / "asgi",
     "priorities": ROOT / "tests" / "protocol" / "http2",
     "proxies": ROOT / "tests" / "protocol",
     "websocket": ROOT / "tests" / "protocol" / "websocket",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h2asgi.limits import Budget, RateBudget
+from h2asgi.limits import Budget, RateBudget, WatchedBudget
 
 bursts = st.integers(1, 50)
 rates = st.integers(0, 50)
@@ -64,3 +64,15 @@ def test_a_budget_that_is_shared_tells_when_it_is_used_up() -> None:
     assert not budget.exhausted
     budget.used += 1
     assert budget.exhausted
+
+
+def test_whoever_watches_a_budget_is_called_for_what_is_added_when_it_is_used_up() -> None:
+    budget, calls = WatchedBudget(3), []
+    budget.add(3)  # nobody watches
+    budget.used = 0
+    budget.on_exhausted = lambda: calls.append(budget.used)
+    for _ in range(4):
+        budget.add(1)
+    budget.used -= 2
+    budget.add(0)
+    assert calls == [3, 4]

@@ -1,6 +1,8 @@
 """The ASGI application that every server serves, without a framework."""
 
+import asyncio
 import json
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -8,6 +10,7 @@ Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+PATHSEND = "http.response.pathsend"
 HELLO = b"Hello, world!"
 PIECE = bytes(64 * 1024)  # what file responses of frameworks send at a time
 PLAIN = [(b"content-type", b"text/plain")]
@@ -29,6 +32,8 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
         await post(receive, send)
     elif path == "/download":
         await download(send, 16)
+    elif scope["query_string"]:
+        await send_file(scope, send)
     else:
         await download(send, 1600)
 
@@ -67,4 +72,18 @@ async def download(send: Send, pieces: int) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     for _ in range(pieces):
         await send({"type": "http.response.body", "body": PIECE, "more_body": True})
+    await send({"type": "http.response.body"})
+
+
+async def send_file(scope: Message, send: Send) -> None:
+    """Send the file that the query string names, in pieces where the server cannot do it itself."""
+    path = scope["query_string"].decode()
+    headers = [*PLAIN, (b"content-length", b"%d" % os.stat(path).st_size)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    if PATHSEND in (scope.get("extensions") or {}):
+        await send({"type": PATHSEND, "path": path})
+        return
+    with open(path, "rb") as file:
+        while data := await asyncio.to_thread(file.read, len(PIECE)):
+            await send({"type": "http.response.body", "body": data, "more_body": True})
     await send({"type": "http.response.body"})

@@ -24,7 +24,7 @@ from typing import Final
 from .closing import Closing
 from .errors import ErrorCode
 from .exchanges import Exchanges
-from .limits import UNREAD_BODIES, Budget
+from .limits import UNREAD_BODIES, UNSENT, Budget, WatchedBudget
 from .output import HTTP1_WRITE_SIZE, Output
 from .passage import Passage
 from .protocol.engine import Engine
@@ -69,6 +69,7 @@ class ServerState(ApplicationState):
 
     connections: set[Connection] = field(default_factory=set)
     unread_bodies: Budget = field(default_factory=lambda: Budget(UNREAD_BODIES))
+    unsent: WatchedBudget = field(default_factory=lambda: WatchedBudget(UNSENT))
     read_buffer: Octets = field(default_factory=lambda: memoryview(bytearray(READ_BUFFER_SIZE)))
 
 
@@ -124,7 +125,9 @@ class Connection:
         self._state.connections.add(self)
         config = self._state.config
         timeouts = config.timeouts
-        self._output = Output(self._transport, self._timer, self._loop, timeouts, self._drop)
+        self._output = Output(
+            self._transport, self._timer, self._loop, timeouts, self._state.unsent, self.cut_off
+        )
         peer = transport.get_extra_info("peername")
         ssl_object = transport.get_extra_info("ssl_object") if self._tls else None
         self._endpoints = Endpoints(
@@ -208,10 +211,13 @@ class Connection:
         self._transport = None
         self._bypass = None
         self._timer.stop()
+        self._output.stop()
         if self._exchanges is not None:
             self._exchanges.disconnect_all()
         if self._engine is not None:
-            self._engine.receive_eof(self._loop.time())  # what is unread leaves its budget
+            # What is unread and unsent leaves its budgets.
+            self._engine.receive_eof(self._loop.time())
+            self._engine.terminate(ErrorCode.NO_ERROR, "the connection is lost")
         self._state.connections.discard(self)
         self._lost()
         self._tell_server()
@@ -294,6 +300,24 @@ class Connection:
         if self._transport is not None:
             self._transport.abort()
 
+    def cut_off(self, reason: str) -> None:
+        """Drop a peer that does not read: there is no room for a GOAWAY."""
+        if self._transport is not None:
+            logger.debug("%s: is not read: %s", self, reason)
+            cut_off(self._transport)
+
+    @property
+    def unsent(self) -> int:
+        """Octets that wait for the peer."""
+        if self._engine is None or self._transport is None:
+            return 0
+        return self._engine.unsent + self._output.held
+
+    @property
+    def taken(self) -> int:
+        """Octets, in all, that the peer has taken, or its kernel or ours."""
+        return self._output.taken
+
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do but for the peer to close.
@@ -334,7 +358,16 @@ class Connection:
         self._output.size = HTTP1_WRITE_SIZE
         engine = http1_engine(config.http1)
         now, websocket, limits = self._loop.time(), config.websocket.enabled, config.limits
-        self._start(engine(config.http1, config.timeouts, now, websocket=websocket, limits=limits))
+        self._start(
+            engine(
+                config.http1,
+                config.timeouts,
+                now,
+                websocket=websocket,
+                limits=limits,
+                unsent=self._state.unsent,
+            )
+        )
         assert self._exchanges is not None
         self._exchanges.open_passage = self._open_passage
 
@@ -348,10 +381,17 @@ class Connection:
     def _start_http2(self) -> None:
         config = self._state.config
         engine = http2_engine(config.http2)
-        budget = self._state.unread_bodies
         now, websocket, limits = self._loop.time(), config.websocket.enabled, config.limits
         self._start(
-            engine(config.http2, config.timeouts, now, budget, websocket=websocket, limits=limits)
+            engine(
+                config.http2,
+                config.timeouts,
+                now,
+                self._state.unread_bodies,
+                websocket=websocket,
+                limits=limits,
+                unsent=self._state.unsent,
+            )
         )
 
     def _take_events(self) -> None:
@@ -430,12 +470,6 @@ class Connection:
         self._engine.handle_deadline(now)
         self._take_events()
         self._schedule_flush()
-
-    def _drop(self, reason: str) -> None:
-        """Cut off a peer that does not read: there is no room for a GOAWAY."""
-        assert self._transport is not None
-        logger.debug("%s: is not read: %s", self, reason)
-        cut_off(self._transport)
 
     def _reach_age(self) -> None:
         """Let the requests in flight finish, and those that do not end with the connection."""

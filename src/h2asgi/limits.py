@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 UNREAD_BODIES: Final = 256 * 1024 * 1024
 """Octets of unread HTTP/2 request bodies of a whole process above which no window is larger than at
 first: what 16 connections with the largest windows hold, or a thousand with one upload each."""
+
+
+UNSENT: Final = 256 * 1024 * 1024
+"""Octets of responses that wait for their clients, of a whole process: what sixteen clients hold
+that ask for all they may and take nothing, or some thousands with a slow download each."""
 
 
 class Budget:
@@ -25,6 +31,22 @@ class Budget:
     def exhausted(self) -> bool:
         """Whether as much as ``limit`` is used, or more."""
         return self.used >= self.limit
+
+
+class WatchedBudget(Budget):
+    """One whose owner is called for whatever is added while it is exhausted."""
+
+    __slots__ = ("on_exhausted",)
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.on_exhausted: Callable[[], None] | None = None
+
+    def add(self, amount: int) -> None:
+        """Count ``amount`` more."""
+        self.used += amount
+        if self.used >= self.limit and self.on_exhausted is not None:
+            self.on_exhausted()
 
 
 class RateBudget:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from .config import Timeouts
+from .limits import WatchedBudget
 from .protocol.engine import Engine
 from .protocol.pace import Pace, Transfer
 from .timer import Timer
@@ -29,7 +30,8 @@ class Output:
     ``paused`` says that the transport has enough.
 
     ``on_stall`` is called, with the reason, when the peer has taken nothing, or next to
-    nothing, for too long.
+    nothing, for too long. What a transport has when it pauses is counted in ``unsent`` until it
+    goes on; less is not.
     """
 
     __slots__ = (
@@ -39,8 +41,10 @@ class Output:
         "_timer",
         "_transfer",
         "_transport",
+        "_unsent",
         "_writes",
         "_written",
+        "held",
         "paused",
         "size",
     )
@@ -51,30 +55,48 @@ class Output:
         timer: Timer,
         loop: asyncio.AbstractEventLoop,
         timeouts: Timeouts,
+        unsent: WatchedBudget,
         on_stall: Callable[[str], None],
     ) -> None:
         self._transport = transport
         self._timer = timer
         self._loop = loop
         self._pace = Pace(timeouts.write, timeouts.min_transfer_rate)
+        self._unsent = unsent
         self._on_stall = on_stall
         self.paused = False
         self._writes = 0  # since it was last looked whether they are kept
         self._written = 0  # octets, in all
         self._transfer: Transfer | None = None  # if the transport was paused at the last look
+        self.held = 0  # octets that the transport had when it paused, as long as it does
         self.size = WRITE_SIZE
         transport.set_write_buffer_limits(high=WRITE_SIZE)
+
+    @property
+    def taken(self) -> int:
+        """Octets, in all, that have left the transport."""
+        return self._written - self._transport.get_write_buffer_size()
 
     def pause(self) -> None:
         """Stop asking the engine."""
         self.paused = True
+        self._hold(self._transport.get_write_buffer_size())
         if not self._timer.is_set(self._look):
             self._look_later()
 
     def resume(self) -> None:
         """Go on at the next flush."""
         self.paused = False
+        self._hold(0)
         self._transport.set_write_buffer_limits(high=WRITE_SIZE)  # see MAX_WRITES
+
+    def stop(self) -> None:
+        """Take note that the transport is lost, with what it had."""
+        self._hold(0)
+
+    def _hold(self, size: int) -> None:
+        self._unsent.add(size - self.held)
+        self.held = size
 
     def write(self, engine: Engine) -> bool:
         """Hand over what there is to send, until the transport has enough of it.
@@ -130,6 +152,5 @@ class Output:
             return
         self._look_later()
         self._transfer = self._transfer or Transfer()
-        taken = self._written - self._transport.get_write_buffer_size()
-        if reason := self._transfer.look(taken, self._pace, self._pace.interval, rated=True):
+        if reason := self._transfer.look(self.taken, self._pace, self._pace.interval, rated=True):
             self._on_stall(reason)

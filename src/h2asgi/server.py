@@ -27,10 +27,12 @@ from .forwarded import Forwarding
 from .health import Health
 from .importer import ASGIApplication, import_application
 from .lifespan import Lifespan
+from .limits import WatchedBudget
 from .listener import Listener, ServerAddress
 from .monitoring import MonitoringPort
 from .protocol.proxy import ProxyHeader
 from .redirect import RedirectPort
+from .relief import Relief
 from .trace import Trace
 
 logger = logging.getLogger("h2asgi")
@@ -180,12 +182,14 @@ class Server:
             on_idle=self._changed.set,
             forwarding=Forwarding(endpoint.trusted, proxies.fields) if proxies.fields else None,
             health=self._health,
+            unsent=WatchedBudget(config.limits.unsent),
         )
 
     def _listen(self) -> None:
         config, endpoint = self._config, self._endpoint
         timeouts = config.timeouts
         tls = endpoint.ssl_context is not None
+        self._relief = Relief(self._state.loop, self._state.connections, self._state.unsent)
         self._listener = Listener(
             list(endpoint.sockets),
             self._connection,
@@ -265,6 +269,7 @@ class Server:
     async def _end_watch(self) -> None:
         """End what goes on beside the application."""
         self._default_fields.stop()
+        self._relief.stop()
         if self._monitoring is not None:
             await self._monitoring.stop()
 
@@ -385,6 +390,14 @@ class Host(Protocol):
         """To be entered while it serves, within its loop."""
 
 
+def _watched(config: Config) -> AbstractContextManager[object]:
+    if not config.log.debug_loop:
+        return contextlib.nullcontext()
+    from .loop_watch import LoopWatch
+
+    return LoopWatch()
+
+
 def run_server(config: Config, endpoint: Endpoint, host: Host) -> None:
     """Serve in a loop of this process until a signal.
 
@@ -412,7 +425,7 @@ async def _serve_until_signalled(
                 return
         await starting
         tuned = process.rare_collections() if config.gc_tuning else contextlib.nullcontext()
-        with host.serving(server, log), tuned:
+        with host.serving(server, log), tuned, _watched(config):
             await stopped
         if server.alone:
             logger.info("stopping")

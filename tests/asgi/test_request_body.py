@@ -128,3 +128,20 @@ def test_a_cancelled_waiter_neither_cancels_the_others_nor_stays_behind():
         assert body.take() == b"xy"
 
     asyncio.run(main())
+
+
+def test_a_body_begins_with_nothing():
+    body = RequestBody()
+    assert (body.unread, body.ended, body.closed, body.trailers) == (0, False, False, [])
+    assert body.take() == b""
+
+
+def test_pieces_from_a_size_on_are_kept_and_not_copied():
+    body = RequestBody()
+    first, second = b"a" * SMALL_PIECE, b"b" * SMALL_PIECE
+    for piece in (first, second, b"c", b"d"):
+        body.feed(piece)
+    assert body._pieces[0] is first
+    assert body._pieces[1] is second
+    assert body._pieces[2:] == [b"cd"]
+    assert body.take() == first + second + b"cd"

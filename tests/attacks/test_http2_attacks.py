@@ -24,6 +24,7 @@ from http2_peer import (
     data,
     frame,
     ping,
+    priority_update,
     rst_stream,
     settings,
     window_update,
@@ -68,6 +69,7 @@ ATTACKS = {
     "SETTINGS": lambda: endless(settings()),
     "windows that flip": lambda: endless(settings((INITIAL_WINDOW_SIZE, 0)) + settings()),
     "dribble": dribble,
+    "PRIORITY_UPDATE full of members": lambda: endless(priority_update(1, b"a," * 1_000 + b"a")),
 }
 
 __all__ = ["engine_factory"]

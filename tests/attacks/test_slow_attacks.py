@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
-from attacked_server import HANG, Streams, connect, leave, serving, until
+from attacked_server import HANG, Streams, connect, leave, serving, until, visit
 from hpack import Encoder
 from http2_peer import (
     END_HEADERS,
@@ -30,7 +32,9 @@ from http2_peer import (
     window_update,
 )
 
-from h2asgi.config import MIB, HTTP1Config, HTTP2Config, Timeouts
+from h2asgi import relief
+from h2asgi.asgi import files
+from h2asgi.config import MIB, HTTP1Config, HTTP2Config, Limits, Timeouts
 from h2asgi.errors import ClientDisconnected
 from h2asgi.protocol import pace
 
@@ -186,6 +190,73 @@ def test_answer_that_is_never_read(
     app = attack(slices, scenario, certificate if tls else None)
     assert isinstance(app.seen[1], ClientDisconnected)
     assert app.sent < 16 * MIB
+
+
+@pytest.mark.parametrize("patient", [True, False], ids=["slowly", "at once"])
+def test_answers_that_nobody_reads_fill_their_budget(
+    slices: dict[str, Any], patient: bool, complaints: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Past it who takes nothing is cut off, or at twice as much who holds most; one is told."""
+    monkeypatch.setattr(relief, "LOOK_INTERVAL", 0.05 if patient else HANG)
+    answers: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        size = 16 * MIB if scope["client"][1] in attackers else 5
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        with contextlib.suppress(ClientDisconnected):
+            await send({"type": "http.response.body", "body": b"hello".ljust(size)})
+            answers.append(size)
+
+    attackers: dict[int, Streams] = {}
+
+    async def main() -> None:
+        async with serving(app, limits=Limits(unsent=28 * MIB), **slices) as server:
+            for _ in range(3 if patient else 6):  # of what each asks for, the kernel has a part
+                streams = await connect(server, limit=2**12)
+                sock = streams[1].get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**14)
+                attackers[sock.getsockname()[1]] = streams
+                Attacker(slices, streams).request(b"GET", window=0)
+            await until(lambda: bool(complaints))
+            most = (28 if patient else 2 * 28) * MIB
+            await until(lambda: server._state.unsent.used < most)
+            assert await visit(server) == b"HTTP/1.1 200 OK"
+            assert server._state.tasks, "not more than needed"
+            leave(*attackers.values())
+        assert server._state.unsent.used == 0
+
+    asyncio.run(asyncio.wait_for(main(), 3 * HANG))
+    assert answers == [5]
+    assert len(complaints) == 1
+    assert "--limit-unsent" in complaints.pop()
+
+
+@over_http2
+def test_a_client_that_takes_nothing_has_one_piece_of_a_file_read(
+    slices: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(MIB))
+    read: list[int] = []
+    pread = os.pread
+    monkeypatch.setattr(files.os, "pread", lambda *rest: read.append(rest[1]) or pread(*rest))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        with contextlib.suppress(ClientDisconnected):
+            await send({"type": "http.response.pathsend", "path": str(path)})
+
+    async def main() -> None:
+        async with serving(app, **slices) as server:
+            streams = await connect(server)
+            Attacker(slices, streams).request(b"GET", window=0)
+            await until(lambda: bool(server._state.unsent.used))
+            await asyncio.sleep(0.05)  # in which nothing more is to happen
+            assert server._state.unsent.used == files.FIRST_PIECE
+            assert read == [files.FIRST_PIECE]
+            leave(streams)
+
+    asyncio.run(asyncio.wait_for(main(), HANG))
 
 
 @over_http2

@@ -7,7 +7,7 @@ from math import inf
 import pytest
 from fake_transport import FakeLoop
 
-from h2asgi.timer import Timer
+from h2asgi.timer import LATE, Timer
 
 
 class Timed:
@@ -90,3 +90,29 @@ def test_nothing_is_called_after_stop(timed):
     timed.loop.advance(10)
     assert timed.calls == []
     assert timed.loop.timers_left() == []
+
+
+def test_after_the_loop_was_blocked_input_comes_first(timed):
+    """One turn for what loops have behind timers, and one in which it is read."""
+    timed.timer.set(timed.first, 1010)
+    timed.loop.now += 10 + LATE
+    timed.loop.turn()
+    timed.loop.call_soon(timed.second)
+    timed.loop.settle()
+    assert [name for name, _ in timed.calls] == ["second", "first"]
+
+
+def test_otherwise_a_timer_is_in_time(timed):
+    timed.timer.set(timed.first, 1010)
+    timed.loop.now += 10 + LATE / 2
+    timed.loop.turn()
+    assert len(timed.calls) == 1
+
+
+def test_nothing_is_called_after_a_late_stop(timed):
+    timed.timer.set(timed.first, 1010)
+    timed.loop.now += 20
+    timed.loop.turn()
+    timed.timer.stop()
+    timed.loop.settle()
+    assert timed.calls == []

@@ -1,4 +1,4 @@
-"""The client of grpcio against an ASGI application that speaks gRPC, over TLS."""
+"""The client of grpcio against an ASGI application that speaks gRPC, over TLS and mutual TLS."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from apps import grpc_app, letters
+from client_certificates import ClientAuthority
 from serving import BackgroundServer
 
 from h2asgi.protocol.engines import ENGINES
@@ -20,25 +21,72 @@ LARGE = 4 * 1024 * 1024
 Serve = Callable[..., BackgroundServer]
 
 
+@pytest.fixture(scope="session")
+def clients(tmp_path_factory: pytest.TempPathFactory) -> ClientAuthority:
+    return ClientAuthority(tmp_path_factory.mktemp("clients"))
+
+
 @pytest.fixture(params=ENGINES["http2"])
-def channel(request: pytest.FixtureRequest, serve: Serve) -> Iterator[Any]:
+def engine(request: pytest.FixtureRequest) -> str:
     try:
         ENGINES["http2"][request.param]()
     except ImportError as error:
         if os.environ.get("H2ASGI_REQUIRE_NATIVE") == "1":
             pytest.fail(f"{error}, and H2ASGI_REQUIRE_NATIVE is set")
         pytest.skip(str(error))
-    server = serve(grpc_app.app, http2_engine=request.param)
+    return str(request.param)
+
+
+def connect(server: BackgroundServer, client_file: str | None = None) -> Any:
+    """A channel to the server, with a client certificate if there is one."""
     assert server.certificate is not None
-    credentials = grpc.ssl_channel_credentials(Path(server.certificate.ca_file).read_bytes())
+    client = Path(client_file).read_bytes() if client_file else None
+    authority = Path(server.certificate.ca_file).read_bytes()
+    credentials = grpc.ssl_channel_credentials(authority, client, client)
     options = [
         ("grpc.max_receive_message_length", 2 * LARGE),
         ("grpc.max_send_message_length", 2 * LARGE),
         ("grpc.enable_http_proxy", 0),
     ]
-    target = f"localhost:{server.port}"
-    with grpc.secure_channel(target, credentials, options) as channel:
+    return grpc.secure_channel(f"localhost:{server.port}", credentials, options)
+
+
+@pytest.fixture(params=["TLS", "mTLS"])
+def channel(
+    request: pytest.FixtureRequest, serve: Serve, engine: str, clients: ClientAuthority
+) -> Iterator[Any]:
+    options: dict[str, str] = {}
+    client_file = None
+    if request.param == "mTLS":
+        options = {"ca_certs": clients.ca_file, "cert_reqs": "required"}
+        client_file = clients["good"].file
+    with connect(serve(grpc_app.app, http2_engine=engine, **options), client_file) as channel:
         yield channel
+
+
+def test_the_application_sees_whose_certificate_it_is(channel: Any, request: Any) -> None:
+    name = channel.unary_unary("/Echo/Who")(b"", timeout=letters.HANG)
+    mutual = request.node.callspec.params["channel"] == "mTLS"
+    assert name == (rb"CN=good\, client,OU=Clients,O=Example" if mutual else b"")
+
+
+@pytest.mark.parametrize("kind", ["missing", "expired", "revoked", "foreign"])
+def test_calls_without_a_good_certificate_reach_no_application(
+    serve: Serve, engine: str, clients: ClientAuthority, kind: str
+) -> None:
+    called = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            called.append(scope["path"])
+
+    options = {"ca_certs": clients.ca_file, "crl_file": clients.crl_file}
+    server = serve(app, http2_engine=engine, cert_reqs="required", **options)
+    client_file = None if kind == "missing" else clients[kind].file
+    with connect(server, client_file) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary("/Echo/Who")(b"", timeout=letters.HANG)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert called == []
 
 
 def test_unary_with_metadata_both_ways(channel: Any) -> None:

@@ -169,6 +169,12 @@ HTTP1: dict[str, tuple[bytes, bytes, bytes, Fields, RequestHead | int]] = {
     "absolute-in-1.0": (b"GET", b"http://b/", b"1.0", [], get([HOST_B])),
     "absolute-upper-case": (b"GET", b"HTTP://b", b"1.1", [HOST], get([HOST_B])),
     "absolute-query-only": (b"GET", b"http://b?c/d", b"1.1", [HOST], get([HOST_B], b"/?c/d")),
+    "absolute-with-another-inside": (
+        b"GET", b"http://b/c?d=http://e/f?g", b"1.1", [HOST], get([HOST_B], b"/c?d=http://e/f?g"),
+    ),
+    "absolute-with-slashes-in-its-query": (
+        b"GET", b"http://b?c/d?e/f", b"1.1", [HOST], get([HOST_B], b"/?c/d?e/f"),
+    ),
     "absolute-ipv6": (b"GET", b"http://[::1]:8/", b"1.1", [HOST], get([(b"host", b"[::1]:8")])),
     "absolute-options": (b"OPTIONS", b"http://b", b"1.1", [HOST], get([HOST_B], b"*", "OPTIONS")),
     "absolute-options-with-path": (

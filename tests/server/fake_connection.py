@@ -27,6 +27,7 @@ class FakeServerState:
     loop: asyncio.AbstractEventLoop
     trace: Any
     default_headers: Any
+    unsent: Any
     lifespan_state: dict[str, Any] | None = None
     forwarding: Any = None
     health: Any = None

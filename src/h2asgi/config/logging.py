@@ -20,3 +20,7 @@ class LogConfig:
         None, "access-log-file", "Logging",
         "File for the access log. [default: stdout]", metavar="FILE",
     )  # fmt: skip
+    debug_loop: bool = option(
+        False, "debug-loop", "Logging",
+        "Warn of what blocks the event loop for a quarter of a second or more, and where.",
+    )  # fmt: skip

@@ -145,6 +145,11 @@ class Engine(ABC):
     def idle(self) -> bool:
         """Whether no request is open and no answer waits to be taken."""
 
+    @property
+    @abstractmethod
+    def unsent(self) -> int:
+        """How many octets of responses wait to be sent."""
+
     @abstractmethod
     def next_deadline(self) -> float | None:
         """When ``handle_deadline`` is due at the latest, if at all."""

@@ -6,6 +6,7 @@
 /Echo/Each       each message, as it comes
 /Echo/Refuse     status 5, with the head alone
 /Echo/Break      one message, then status 13
+/Echo/Who        the name in the client's certificate, nothing if there is none
 /Echo/Wait       posts "{x-key} began", waits for the client to leave, then posts "{x-key} left"
 """
 
@@ -40,6 +41,7 @@ class Call:
 
     def __init__(self, scope: Any, receive: Any, send: Any) -> None:
         self.metadata = dict(scope["headers"])
+        self.tls = scope["extensions"]["tls"]
         self._receive = receive
         self._send = send
         self._started = False
@@ -131,6 +133,12 @@ async def _break(call: Call) -> None:
     await call.end(INTERNAL, (b"grpc-message", b"it broke"))
 
 
+async def _who(call: Call) -> None:
+    async for _ in call.messages():
+        await call.send((call.tls["client_cert_name"] or "").encode())
+    await call.end()
+
+
 async def _wait(call: Call) -> None:
     key = call.metadata[b"x-key"].decode()
     letters.post(f"{key} deadline", call.metadata.get(b"grpc-timeout"))
@@ -156,5 +164,6 @@ _METHODS: dict[str, Callable[[Call], Awaitable[None]]] = {
     "/Echo/Each": _each,
     "/Echo/Refuse": _refuse,
     "/Echo/Break": _break,
+    "/Echo/Who": _who,
     "/Echo/Wait": _wait,
 }

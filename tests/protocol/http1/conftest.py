@@ -11,6 +11,7 @@ import pytest
 from http1_peer import EngineFactory, Peer
 
 from h2asgi.config import HTTP1Config, Limits, Timeouts
+from h2asgi.limits import WatchedBudget
 from h2asgi.protocol.engines import http1_engine
 
 REQUIRE_NATIVE = os.environ.get("H2ASGI_REQUIRE_NATIVE") == "1"
@@ -29,10 +30,15 @@ def connect(engine_factory: EngineFactory) -> Callable[..., Peer]:
     """Open a connection at time 0, with options of ``HTTP1Config`` by keyword."""
 
     def open_connection(
-        *, websocket: bool = False, limits: Limits | None = None, **options: Any
+        *,
+        websocket: bool = False,
+        limits: Limits | None = None,
+        unsent: WatchedBudget | None = None,
+        **options: Any,
     ) -> Peer:
         config = HTTP1Config(**options)
-        engine = engine_factory(config, Timeouts(), 0.0, websocket=websocket, limits=limits)
+        shared = {"websocket": websocket, "limits": limits, "unsent": unsent}
+        engine = engine_factory(config, Timeouts(), 0.0, **shared)
         return Peer(engine)
 
     return open_connection

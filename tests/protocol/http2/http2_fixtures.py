@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from h2asgi.config import HTTP2Config, Limits, Timeouts
-from h2asgi.limits import Budget
+from h2asgi.limits import Budget, WatchedBudget
 from h2asgi.protocol.engine import Engine
 from h2asgi.protocol.engines import ENGINES
 
@@ -32,6 +32,7 @@ def factory(name: str) -> EngineFactory:
         *,
         websocket: bool = False,
         limits: Limits | None = None,
+        unsent: WatchedBudget | None = None,
         **config: Any,
     ) -> Engine:
         return engine_type(
@@ -41,6 +42,7 @@ def factory(name: str) -> EngineFactory:
             unread_bodies,
             websocket=websocket,
             limits=limits,
+            unsent=unsent,
         )
 
     return make

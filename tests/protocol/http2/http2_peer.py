@@ -15,7 +15,7 @@ from hpack import Decoder, Encoder
 
 from h2asgi.config import Limits, Timeouts
 from h2asgi.errors import ErrorCode
-from h2asgi.limits import Budget
+from h2asgi.limits import Budget, WatchedBudget
 from h2asgi.protocol.engine import Engine
 from h2asgi.protocol.events import (
     ConnectionTerminated,
@@ -66,6 +66,7 @@ class EngineFactory(Protocol):
         *,
         websocket: bool = False,
         limits: Limits | None = None,
+        unsent: WatchedBudget | None = None,
         **config: Any,
     ) -> Engine: ...
 

@@ -303,6 +303,29 @@ def test_settings_that_push_a_window_beyond_its_maximum_are_a_connection_error(p
     peer.assert_connection_error(ErrorCode.FLOW_CONTROL_ERROR, wrong)
 
 
+def test_an_octet_of_credit_lets_an_octet_through(connect: Connect) -> None:
+    peer = connect((INITIAL_WINDOW_SIZE, 1))
+    peer.get(1)
+    peer.respond(1, b"abc")
+    assert sent(peer.received(), 1) == 1
+    assert peer.exchange(window_update(1, 1)) == [Data(1, b"b", False)]
+    peer = connect((INITIAL_WINDOW_SIZE, 70_000))
+    peer.get(1)
+    peer.respond(1, b"x" * 65_537)
+    assert sent(peer.received(), 1) == 65_535
+    assert peer.exchange(window_update(0, 1)) == [Data(1, b"x", False)]
+    assert peer.exchange(window_update(0, 1)) == [Data(1, b"x", True)]
+
+
+def test_settings_may_open_a_stream_to_its_maximum(peer: Peer) -> None:
+    peer.get(1)
+    peer.send(window_update(1, 1_000), settings((INITIAL_WINDOW_SIZE, MAX_ID - 1_000)))
+    assert peer.received() == [SettingsAck()]
+    peer.respond(1)
+    peer.received()
+    peer.assert_serves()
+
+
 def test_the_largest_initial_window_is_taken(peer: Peer) -> None:
     assert peer.exchange(settings((INITIAL_WINDOW_SIZE, MAX_ID))) == [SettingsAck()]
     peer.assert_serves()

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h2asgi.protocol.http2.priority import DEFAULT, UNSAID, Priority, PriorityField, parse
+from h2asgi.protocol.http2.priority import (
+    DEFAULT,
+    MAX_VALUE,
+    UNSAID,
+    Priority,
+    PriorityField,
+    _members,
+    parse,
+)
 
 SAID = {
     b"u=0": (0, None),
@@ -91,7 +101,26 @@ def test_what_is_not_said_stays() -> None:
 def test_long_values_take_no_longer_than_their_length() -> None:
     """Nothing is tried twice: these would never end otherwise."""
     for start, piece in [(b"x=(", b"a "), (b"x=(", b'"" '), (b"x", b";a=1"), (b"", b"a=(b c);d,")]:
-        assert parse(start + piece * 6_000 + b"\x00") is None
+        assert _members(start + piece * 6_000 + b"\x00") is None
+
+
+def test_values_that_are_too_long_to_be_honest_say_nothing() -> None:
+    """They are not even read: that would take a microsecond for each member."""
+    shortest = b"u=1, " + b"a," * (MAX_VALUE // 2)
+    assert parse(shortest[:MAX_VALUE].rstrip(b",")) == PriorityField(1, None)
+    assert parse(b"u=1" + b" " * (MAX_VALUE - 2)) is None
+    calls = 0
+
+    def profile(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(profile)
+    try:
+        assert parse(b"u=1, " + b"a," * 8_000 + b"a") is None
+    finally:
+        sys.setprofile(None)
+    assert calls < 10
 
 
 @given(st.binary(max_size=40) | st.text('ui=?01,; ()"\\:.a9-*', max_size=20).map(str.encode))

@@ -40,6 +40,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from h2asgi.errors import ErrorCode
+from h2asgi.limits import WatchedBudget
 from h2asgi.protocol.engine import SEND_HIGH_WATER
 from h2asgi.protocol.events import DataReceived, Event, SendQueueDrained
 from h2asgi.protocol.http2.sender import MAX_UNQUEUED
@@ -472,7 +473,8 @@ def test_the_books_of_sent_data_balance(
     engine_factory: EngineFactory, moves: list[tuple[str, int, int]]
 ) -> None:
     """Never beyond a window or a frame's size; whatever may go goes; in the end all has arrived."""
-    peer = Peer(engine_factory()).connect()
+    budget = WatchedBudget(10**9)
+    peer = Peer(engine_factory(unsent=budget)).connect()
     books = Downloads(peer)
     books.open()
     for what, place, size in moves:
@@ -494,6 +496,7 @@ def test_the_books_of_sent_data_balance(
             books.set_frame_size(16_384 + size)
         else:
             books.read(size if what == "read some" else ALL)
+        assert budget.used == peer.engine.unsent
     books.set_initial_window(10**8)
     books.credit(None, 10**8)
     books.read()
@@ -504,3 +507,4 @@ def test_the_books_of_sent_data_balance(
         assert download.end_read
         assert download.read == download.written
         assert not download.waits
+    assert budget.used == 0

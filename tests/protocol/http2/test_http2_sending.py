@@ -200,3 +200,56 @@ def test_a_peer_that_never_reads_makes_no_more_wait_than_its_streams(
     assert answered == 128
     peer.received()
     assert peer.log.octets < 50_000
+
+
+def test_an_answer_as_large_as_its_window_does_not_wait(connect: Connect) -> None:
+    for first, second in ((100, 0), (101, 1)):
+        peer = connect((INITIAL_WINDOW_SIZE, 100))
+        peer.get(1)
+        peer.engine.send_headers(1, 200, [], False)
+        assert peer.engine.send_data(1, b"x" * first, False) == (first if second else 0)
+        peer.received()
+        assert peer.engine.unsent == second
+
+
+def test_an_answer_as_large_as_the_connection_window_does_not_wait(wide: Peer) -> None:
+    peer = wide
+    peer.engine._sender.window = 100  # type: ignore[attr-defined]
+    peer.get(1)
+    peer.engine.send_headers(1, 200, [], False)
+    assert peer.engine.send_data(1, b"x" * 100, False) == 0
+
+
+def test_nothing_to_send_makes_nothing_wait(wide: Peer) -> None:
+    wide.get(1)
+    wide.engine.send_headers(1, 200, [], False)
+    assert wide.engine.send_data(1, b"", False) == 0
+    assert wide.engine.send_data(1, b"", True) == 0
+
+
+def test_nothing_comes_behind_trailers_that_wait(connect: Connect) -> None:
+    peer = connect((INITIAL_WINDOW_SIZE, 0))
+    peer.get(1)
+    peer.engine.send_headers(1, 200, [], False)
+    peer.engine.send_data(1, b"body", False)
+    peer.engine.send_trailers(1, [(b"x", b"y")])
+    assert peer.engine.send_data(1, b"more", True) == 0
+    peer.engine.send_trailers(1, [(b"x", b"z")])
+    peer.received()
+    last = peer.exchange(window_update(1, 100))
+    assert last == [Data(1, b"body", False), Headers(1, [(b"x", b"y")], True)]
+
+
+@pytest.mark.parametrize("gone", [1, 3, 5])
+def test_a_stream_that_is_reset_takes_no_other_out_of_the_queue(peer: Peer, gone: int) -> None:
+    """All wait for the connection, and nobody has had the last turn."""
+    for stream_id in (1, 3, 5):
+        peer.get(stream_id)
+        peer.engine.send_headers(stream_id, 200, [], False)
+        peer.engine.send_data(stream_id, b"x" * 40_000, True)
+    peer.received()
+    peer.send(rst_stream(gone))
+    found = peer.exchange(window_update(0, 2**20))
+    ended = {one.stream_id for one in found if isinstance(one, Data) and one.end_stream}
+    assert ended == {1, 3, 5} - {gone}
+    assert peer.engine.unsent == 0

@@ -225,6 +225,45 @@ def test_credit_that_leaves_a_window_negative_does_not(connect: Callable[..., Pe
     assert [type(event) for event in events] == [StreamReset]
 
 
+def test_settings_that_flip_the_windows_are_no_progress(connect: Callable[..., Peer]) -> None:
+    peer = connect((INITIAL_WINDOW_SIZE, 50_000))
+    download(peer, 1, size=2 * SEND_HIGH_WATER)
+    events = []
+    for size in (0, 10_000, 5_000, 20_000, 3_000):
+        peer.exchange(settings((INITIAL_WINDOW_SIZE, size)))  # what was sent is more than that
+        events += looks(peer, 1)
+    assert [type(event) for event in events] == [StreamReset]
+
+
+def test_windows_that_settings_open_are_progress(connect: Callable[..., Peer]) -> None:
+    peer = connect((INITIAL_WINDOW_SIZE, 10_000))
+    download(peer, 1, size=2 * SEND_HIGH_WATER)
+    events = []
+    for size in (20_000, 30_000, 40_000, 50_000, 60_000):
+        peer.exchange(settings((INITIAL_WINDOW_SIZE, size)))
+        events += looks(peer, 1)
+    assert events == []
+
+
+def test_credit_for_the_connection_is_progress_as_long_as_it_is_enough(
+    connect: Callable[..., Peer],
+) -> None:
+    """Also when the connection is all that holds it up."""
+    peer = connect((INITIAL_WINDOW_SIZE, 2**20))
+    download(peer, 1, size=2 * SEND_HIGH_WATER)
+    for _ in range(16):
+        assert looks(peer, 1) == []
+        peer.exchange(window_update(0, 3_000))  # 200 octets a second
+        peer.events()
+    events: list[Event] = []
+    while not events:
+        peer.exchange(window_update(0, 100))
+        peer.events()
+        events = looks(peer, 1)
+        assert peer.now < 500
+    assert events == [StreamReset(1, ErrorCode.CANCEL, f"response: {TOO_SLOW}", False)]
+
+
 def test_a_response_that_is_taken_by_the_octet_is_too_slow(narrow: Peer) -> None:
     download(narrow, 1)
     events: list[Event] = []

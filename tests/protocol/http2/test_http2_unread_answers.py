@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from http2_peer import Headers, Peer, rst_stream
+from http2_peer import Headers, Peer, ServerFrame, WindowUpdate, data, rst_stream
 
 from h2asgi.config import Limits
 from h2asgi.errors import ErrorCode
@@ -80,3 +80,43 @@ def test_streams_for_which_nothing_waits_are_not_counted(peer: Peer) -> None:
         _unanswered(peer, 2 * number + 1)
         peer.events()
     peer.assert_serves(2 * OFTEN + 1)
+
+
+PIECE = 16_384
+
+
+def _upload(peer: Peer, pieces: int, *, reading: bool) -> list[ServerFrame]:
+    """Send so many pieces, each of which the application takes; give all that is to be read."""
+    frames: list[ServerFrame] = []
+    for _ in range(pieces):
+        peer.send(data(1, bytes(PIECE)))
+        if _ended(peer):
+            break
+        peer.engine.acknowledge_received_data(1, PIECE)
+        if reading:
+            frames += peer.received()
+    return frames + peer.received()
+
+
+def test_who_reads_no_credit_gets_no_more_of_it(connect: Callable[..., Peer]) -> None:
+    """It cannot know of it, and goes on all the same: then it exceeds what it was allowed."""
+    small = {"stream_window": 65_535, "connection_window": 65_535, "max_connection_window": 65_535}
+    peer = connect(window_growth=False, **small)
+    peer.post(1)
+    *credits, goaway = _upload(peer, 4 * OFTEN, reading=False)
+    assert BOUND < len(credits) <= BOUND + 2
+    assert {type(one) for one in credits} == {WindowUpdate}
+    assert goaway.error_code == ErrorCode.FLOW_CONTROL_ERROR  # type: ignore[union-attr]
+
+
+def test_who_reads_it_may_send_for_ever(connect: Callable[..., Peer]) -> None:
+    small = {"stream_window": 65_535, "connection_window": 65_535, "max_connection_window": 65_535}
+    peer = connect(window_growth=False, **small)
+    peer.post(1)
+    frames = _upload(peer, 4 * OFTEN, reading=True)
+    assert {type(one) for one in frames} == {WindowUpdate}
+    assert len(frames) > 2 * BOUND
+    peer.send(data(1, end=True))
+    peer.respond(1)
+    peer.received()
+    peer.assert_serves()

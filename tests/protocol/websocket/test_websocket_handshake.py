@@ -10,7 +10,12 @@ from h2asgi.config import WebSocketConfig
 from h2asgi.errors import IllegalMessage
 from h2asgi.protocol.events import Headers, RequestReceived
 from h2asgi.protocol.websocket.codec import Codec
-from h2asgi.protocol.websocket.handshake import Handshake, HandshakeRejected, check_handshake
+from h2asgi.protocol.websocket.handshake import (
+    MAX_EXTENSIONS,
+    Handshake,
+    HandshakeRejected,
+    check_handshake,
+)
 
 KEY = (b"sec-websocket-key", b"dGhlIHNhbXBsZSBub25jZQ==")
 ACCEPT = (b"sec-websocket-accept", b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
@@ -269,3 +274,15 @@ def test_the_codec_compresses_when_that_was_agreed_on(kind: type[Codec]) -> None
 def test_the_codec_has_the_bound_of_the_settings(kind: type[Codec]) -> None:
     codec = check(WHOLE, max_message_size=5).codec(kind)
     assert codec.receive_data(b"\x82\x86") != []
+
+
+@pytest.mark.parametrize("lines", [1, 8])
+def test_more_extensions_than_anybody_offers_are_too_many(lines: int) -> None:
+    """They are not read, whatever is in them."""
+    value = b"permessage-deflate" + b", a" * ((MAX_EXTENSIONS // lines - 18) // 3)
+    value = value.ljust(MAX_EXTENSIONS // lines, b" ")
+    assert agreed(*[value] * lines) == b"permessage-deflate"
+    rejection = rejected(WHOLE + extensions(*[value] * lines, b"x"))
+    assert rejection.status == 431
+    for http_version in ("1.1", "2"):
+        assert rejected(WHOLE + extensions(b'"' * 60_000), http_version).status == 431

@@ -29,6 +29,7 @@ from typing import ClassVar, Final
 
 from ...config import HTTP1Config, Limits, Timeouts
 from ...errors import ErrorCode
+from ...limits import UNSENT, WatchedBudget
 from ..engine import SEND_HIGH_WATER, SEND_LOW_WATER, Engine
 from ..events import (
     ConnectionTerminated,
@@ -88,6 +89,7 @@ class HTTP1Engine(Engine):
         *,
         websocket: bool = False,
         limits: Limits | None = None,
+        unsent: WatchedBudget | None = None,
     ) -> None:
         self._websocket = websocket
         self._last_request = (limits or Limits()).requests_per_connection or inf
@@ -103,6 +105,8 @@ class HTTP1Engine(Engine):
         )
         self._events: list[Event] = []
         self._queue = SendQueue()
+        self._unsent = unsent or WatchedBudget(UNSENT)
+        self._counted = 0  # octets there: what waits beyond the high-water mark
         self._last_head = WrittenHead()
         self._exchange: Exchange | None = None
         self._last_stream_id = 0
@@ -214,6 +218,8 @@ class HTTP1Engine(Engine):
         waiting = queue.size
         if waiting > SEND_HIGH_WATER:
             self._high_stream_id = stream_id
+            self._unsent.add(waiting - self._counted)
+            self._counted = waiting
         if end_stream:
             self._end_response(exchange, [])
         return waiting
@@ -240,6 +246,7 @@ class HTTP1Engine(Engine):
             if self._high_stream_id:
                 self._events.append(SendQueueDrained(self._high_stream_id))
                 self._high_stream_id = 0
+                self._forget_unsent()
             if self._last_words and not self._queue.size:
                 self.terminate(ErrorCode.NO_ERROR, self._last_words)
             if self._exchange is not None and self._exchange.ended:
@@ -284,8 +291,18 @@ class HTTP1Engine(Engine):
         # RST is welcome: what was cut off must not look like a whole response.
         lingers = unread and not self._eof and error_code == ErrorCode.NO_ERROR
         self._exchange = None
+        self._forget_unsent()
         self._enter(_CLOSED)
         self._events.append(ConnectionTerminated(error_code, reason, lingers))
+
+    def _forget_unsent(self) -> None:
+        self._unsent.used -= self._counted
+        self._counted = 0
+
+    @property
+    def unsent(self) -> int:
+        """See ``Engine``."""
+        return self._queue.size
 
     @property
     def idle(self) -> bool:

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from ...config import HTTP2Config, Limits, Timeouts
 from ...errors import ErrorCode, PeerConnectionError
-from ...limits import UNREAD_BODIES, Budget
+from ...limits import UNREAD_BODIES, UNSENT, Budget, WatchedBudget
 from ..engine import Engine
 from ..events import ConnectionTerminated, Event, Headers, SendQueueDrained
 from . import frames
@@ -42,7 +42,8 @@ from .transfers import Transfers
 class HTTP2Engine(Engine):
     """See ``protocol.engine.Engine`` for the rules of use.
 
-    ``unread_bodies`` counts the octets of all connections; one that is alone has its own.
+    ``unread_bodies`` and ``unsent`` count the octets of all connections; one that is alone has
+    its own.
     """
 
     name: ClassVar[str]
@@ -59,6 +60,7 @@ class HTTP2Engine(Engine):
         *,
         websocket: bool = False,
         limits: Limits | None = None,
+        unsent: WatchedBudget | None = None,
     ) -> None:
         self._config = config
         self._timeouts = timeouts
@@ -66,7 +68,12 @@ class HTTP2Engine(Engine):
         self._streams = StreamTable()
         limits = limits or Limits()
         self._budgets = PeerBudgets(limits)
-        self._sender = Sender(ResponseSections(self._codec), self._streams, self._budgets)
+        self._sender = Sender(
+            ResponseSections(self._codec),
+            self._streams,
+            self._budgets,
+            unsent or WatchedBudget(UNSENT),
+        )
         self._goaway = Goaway(self._sender, self._streams)
         priorities = None
         if config.priorities:
@@ -234,6 +241,12 @@ class HTTP2Engine(Engine):
     def idle(self) -> bool:
         """See ``Engine``. A stream stays open until its end is taken."""
         return not self._streams.open
+
+    @property
+    def unsent(self) -> int:
+        """See ``Engine``."""
+        waiting = [stream.outgoing for stream in self._streams.open.values()]
+        return sum(outgoing.queued for outgoing in waiting if outgoing is not None)
 
     def _live(self, stream_id: int) -> Stream | None:
         return None if self._terminated else self._streams.open.get(stream_id)

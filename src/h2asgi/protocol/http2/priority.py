@@ -9,6 +9,12 @@ URGENCIES: Final = 8
 """From 0, the most urgent, to 7 (section 4.1)."""
 
 
+MAX_VALUE = 256
+"""Octets of a field value that is read: forty times what browsers write. A longer one says nothing,
+as a server may ignore any. Reading takes half a microsecond for each member, and a PRIORITY_UPDATE
+frame that is full of them would take as long as thousands of other control frames."""
+
+
 class Priority(NamedTuple):
     """When a response is to be sent. Sorts as its streams go."""
 
@@ -67,13 +73,15 @@ _USUAL: Final = {
 
 
 def parse(value: bytes) -> PriorityField | None:
-    """Read a field value, a Dictionary; None when it is none (RFC 8941 section 4.2.2).
+    """Read a field value, a Dictionary; None when it is none (RFC 8941 section 4.2.2), or long.
 
     What is unknown, out of range or of another type is ignored (RFC 9218 section 4).
     """
     usual = _USUAL.get(value)
     if usual is not None:
         return usual
+    if len(value) > MAX_VALUE:
+        return None
     members = _members(value.strip(b" "))
     if members is None:
         return None

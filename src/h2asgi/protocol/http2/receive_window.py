@@ -126,7 +126,5 @@ class ConnectionWindow:
         due = size - self.available - self.unread
         if due * 2 < size and (self.available >= stream_window or due * 2 < stream_window):
             return 0
-        if due <= 0:
-            return 0
         self.available += due
         return due

@@ -379,14 +379,14 @@ class Receiver:
             stream.window.acknowledge(size)
             if not stream.request_ended:
                 increment = stream.window.credit(self._growth)
-                if increment:
-                    self._sender.write(frames.window_update(stream.stream_id, increment))
+                if increment and not self._sender.credit(stream.stream_id, increment):
+                    stream.window.available -= increment
         self._give_connection_credit()
 
     def _give_connection_credit(self) -> None:
         increment = self._window.credit()
-        if increment:
-            self._sender.write(frames.window_update(0, increment))
+        if increment and not self._sender.credit(0, increment):
+            self._window.available -= increment
 
     def forget_unread(self) -> None:
         """Give back to the budget what no stream has: a frame that broke the connection."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ...errors import ErrorCode, PeerConnectionError, PeerStreamError
+from ...limits import WatchedBudget
 from ..events import Headers
 from . import frames
 from .frames import FrameType
@@ -46,16 +47,22 @@ class Sender:
     """Owns what is to be written and in which order. Ends of responses are left in ``ended``."""
 
     def __init__(
-        self, sections: ResponseSections, streams: StreamTable, budgets: PeerBudgets
+        self,
+        sections: ResponseSections,
+        streams: StreamTable,
+        budgets: PeerBudgets,
+        unsent: WatchedBudget,
     ) -> None:
         self._sections = sections
         self._streams = streams
         self._budgets = budgets
+        self._unsent = unsent
         self._queue = SendQueue()
         self._output: list[bytes | memoryview] = []
         self._unqueued = 0
         self._answers = 0
         self._answer_octets = 0
+        self._credits = 0
         self.window = DEFAULT_WINDOW  # the connection's
         self._credited = DEFAULT_WINDOW  # octets that the peer has ever allowed
         self._max_frame_size = SMALLEST_FRAME_SIZE  # what the peer takes
@@ -74,6 +81,17 @@ class Sender:
         """Queue a control frame of our own accord."""
         self._output.append(frame)
 
+    def credit(self, stream_id: int, increment: int) -> bool:
+        """Queue WINDOW_UPDATE; False, and nothing is queued, for a peer that reads none of them.
+
+        An honest one has stopped by then: without them it may not send more.
+        """
+        if self._credits > MAX_WAITING_ANSWERS:
+            return False
+        self._credits += 1
+        self._output.append(frames.window_update(stream_id, increment))
+        return True
+
     def answer(self, frame: bytes) -> None:
         """Queue a frame that the peer provoked; raises PeerConnectionError when it never reads."""
         self._output.append(frame)
@@ -88,6 +106,7 @@ class Sender:
             self._answers += 1
         if stream.outgoing is not None:
             self._queue.remove(stream)
+            self._unsent.used -= stream.outgoing.queued
             stream.outgoing.clear()
 
     def check_answers(self) -> None:
@@ -194,6 +213,7 @@ class Sender:
                 self.on_waiting(stream)
             outgoing = stream.outgoing = Outgoing()
         outgoing.append(data)
+        self._unsent.add(size)
         self._streams.transfer_began = True
         self.wake(stream)
         return outgoing.queued
@@ -250,7 +270,7 @@ class Sender:
         data = b"".join(output)
         self._budgets.earned += len(output) - self._answers  # a DATA frame is two pieces
         output.clear()
-        self._answers = self._answer_octets = self._unqueued = 0
+        self._answers = self._answer_octets = self._unqueued = self._credits = 0
         return data
 
     def _send_frame(self, stream: Stream, outgoing: Outgoing) -> int:
@@ -262,6 +282,7 @@ class Sender:
         size = min(outgoing.queued, stream.send_window, self.window, MAX_DATA_FRAME)
         if size > 0:
             data = outgoing.take(size)
+            self._unsent.used -= size
             last = stream.response_ended and not outgoing.queued and outgoing.trailers is None
             self._write_data(stream, data, size, last)
             if outgoing.fell_to_low_water():

@@ -23,6 +23,10 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 _VERSION = b"13"
 
+MAX_EXTENSIONS = 1024
+"""Octets of Sec-WebSocket-Extensions: ten times what browsers send. Each offer is read in Python,
+so that a head full of them would take as long as thousands of requests."""
+
 _FRAMING_FIELDS = CONNECTION_FIELDS | {b"content-length"}
 """Not the application's to send: RFC 9110 sections 7.6.1 and 8.6."""
 
@@ -34,7 +38,8 @@ _escape = re.compile(r"\\(.)")
 class HandshakeRejected(H2ASGIError):
     """A handshake to be answered with ``status``, ``headers`` and ``reason`` as the body.
 
-    400 if it is malformed, 426 for another version, 403 for a foreign Origin.
+    400 if it is malformed, 426 for another version, 403 for a foreign Origin, 431 for too long a
+    list of extensions.
     ``headers`` has only what the status asks for.
     """
 
@@ -121,6 +126,8 @@ def check_handshake(request: RequestReceived, config: WebSocketConfig) -> Handsh
     subprotocols = fields.elements(b"sec-websocket-protocol")
     if not all(map(_token, subprotocols)):
         _malformed("Sec-WebSocket-Protocol is not a list of tokens")
+    if fields.size(b"sec-websocket-extensions") > MAX_EXTENSIONS:
+        raise HandshakeRejected(431, "Sec-WebSocket-Extensions is too long")
     offers = [_offer(element) for element in fields.elements(b"sec-websocket-extensions")]
     agreement = agree(offers) if config.per_message_deflate else None
     return Handshake(key, subprotocols, agreement, config.max_message_size)
@@ -138,6 +145,10 @@ class _Fields:
         if len(values) > 1:
             _malformed(f"more than one {name.decode('ascii')}")
         return values[0].strip(b" \t") if values else None
+
+    def size(self, name: bytes) -> int:
+        """Octets of all the fields of this name."""
+        return sum(len(value) for field, value in self._headers if field == name)
 
     def elements(self, name: bytes) -> list[str]:
         """The elements of a list that may be spread over several fields.

@@ -150,6 +150,7 @@ class Server:
         self._default_fields = DefaultFields(server=config.server_header, date=config.date_header)
         self._default_fields.start(loop)
         self._state = self._make_state(self._application, loop)
+        self._relief = Relief(loop, self._state.connections, self._state.unsent)
         if self._endpoint.health_sockets:
             self._monitoring = MonitoringPort(self._endpoint, self._state)
             if self._endpoint.inherited.predecessor is None:  # which would answer till then
@@ -189,7 +190,6 @@ class Server:
         config, endpoint = self._config, self._endpoint
         timeouts = config.timeouts
         tls = endpoint.ssl_context is not None
-        self._relief = Relief(self._state.loop, self._state.connections, self._state.unsent)
         self._listener = Listener(
             list(endpoint.sockets),
             self._connection,

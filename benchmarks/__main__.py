@@ -17,7 +17,7 @@ from .cells import all_cells
 from .measure import Contestant, Measurement, machine, stay_off_the_servers_core
 from .processes import make_files
 from .results import Results
-from .servers import SERVERS, installed, missing, nginx_version
+from .servers import SERVERS, installed, is_compiled, missing, nginx_version
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ("h2load", "taskset", "openssl")
@@ -79,6 +79,8 @@ def contestants(options: argparse.Namespace) -> list[Contestant]:
             continue
         parts = [f"{part} {versions[part]}" for part in server.extras]
         version = f"{server.distribution} {versions[server.distribution]}"
+        if server.own and server.extras and not is_compiled(python):
+            print(f"{name} is not compiled: install it with H2ASGI_COMPILE=1, and not with -e")
         version += f" ({', '.join(parts)})" if parts else ""
         entrants.append(Contestant(server, python, version, versions["python"]))
     return entrants

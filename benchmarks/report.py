@@ -190,9 +190,10 @@ def _introduction(results: Results) -> str:
     when = " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "never"
     return (
         f"h2asgi beside {rivals} configurations of other servers, measured on {when} by "
-        "`python -m benchmarks`, one worker on one core. `h2asgi` runs on uvloop, ngh2 and "
-        "httptools, `h2asgi pure` on asyncio, h2 and h11. nginx, which runs no application, "
-        "shows the limit of the machine. Figures depend on the machine; compare the ratios."
+        "`python -m benchmarks`, one worker on one core. `h2asgi` is the compiled "
+        "build on uvloop, ngh2 and httptools, `h2asgi pure` runs interpreted on asyncio, h2 and "
+        "h11. nginx, which runs no application, shows the limit of the machine. Figures depend on "
+        "the machine; compare the ratios."
     )
 
 

@@ -27,6 +27,9 @@ PROTOCOLS = {
 ALL = frozenset(PROTOCOLS)
 
 
+SOURCE = Path(__file__).parent.parent / "src"
+
+
 @dataclass(frozen=True)
 class Launch:
     """One server to be started. ``folder`` has cert.pem, key.pem, the log and configuration."""
@@ -104,7 +107,8 @@ def _h2asgi_fast(launch: Launch) -> list[str]:
 
 def _h2asgi_pure(launch: Launch) -> list[str]:
     engines = ["--loop", "asyncio", "--http1-engine", "h11", "--http2-engine", "h2"]
-    return [*_h2asgi(launch), *engines, "--ws-engine", "wsproto"]
+    interpreted = ["env", f"PYTHONPATH={SOURCE}"]  # ahead of what is installed, and compiled
+    return [*interpreted, *_h2asgi(launch), *engines, "--ws-engine", "wsproto"]
 
 
 def _granian(launch: Launch) -> list[str]:
@@ -241,6 +245,12 @@ for name in sys.argv[1:]:
         pass
 print(json.dumps(found))
 """
+
+
+def is_compiled(python: str) -> bool:
+    """Whether the h2asgi of ``python`` is the compiled one."""
+    code = "from h2asgi.banner import COMPILED; raise SystemExit(not COMPILED)"
+    return subprocess.run([python, "-c", code], check=False, cwd="/").returncode == 0
 
 
 def installed(python: str, names: list[str]) -> dict[str, str]:

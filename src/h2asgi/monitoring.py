@@ -7,6 +7,9 @@ path of its own here is to become a branch of ``monitoring``.
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+
 from .asgi.scope import Receive, Scope, Send
 from .connection import ServerState
 from .endpoint import Endpoint
@@ -14,6 +17,10 @@ from .further_port import FurtherPort, small_requests
 
 MAX_CONNECTIONS = 64
 """A few load balancers with a few probes each; whoever else comes is not meant to."""
+
+
+LAST_ANSWER_TIME = 1.5
+"""Seconds: as long as a connection that was just used is kept for its next request, and some."""
 
 
 async def monitoring(scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,7 +55,20 @@ class MonitoringPort:
         self.start = self._port.start
 
     async def stop(self) -> None:
-        """Accept nothing more, and drop the connections: nobody waits long for an answer here."""
+        """Accept nothing more; what is on its way is answered, within ``LAST_ANSWER_TIME``."""
         await self._port.stop()
-        for connection in tuple(self._state.connections):
+        connections = self._state.connections
+        gone = asyncio.Event()
+        self._state.on_idle = gone.set
+        for connection in tuple(connections):
+            if delay := connection.announce_shutdown():
+                self._state.loop.call_later(delay, connection.begin_shutdown)
+            else:
+                connection.begin_shutdown()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_ANSWER_TIME):
+                while connections:
+                    gone.clear()
+                    await gone.wait()
+        for connection in tuple(connections):
             connection.abort()

@@ -40,7 +40,9 @@ def connect(server: Target, header: bytes, alpn: str, piece: int = 1 << 16) -> s
         if server.certificate is None:
             return sock
         context = server.certificate.client_context(alpn)
-        return context.wrap_socket(sock, server_hostname="localhost")
+        sock = context.wrap_socket(sock, server_hostname="localhost", do_handshake_on_connect=False)
+        sock.do_handshake()
+        return sock
     except BaseException:
         sock.close()
         raise

@@ -41,7 +41,7 @@ class Call:
 
     def __init__(self, scope: Any, receive: Any, send: Any) -> None:
         self.metadata = dict(scope["headers"])
-        self.tls = scope["extensions"]["tls"]
+        self.tls = scope["extensions"].get("tls", {})
         self._receive = receive
         self._send = send
         self._started = False
@@ -135,7 +135,7 @@ async def _break(call: Call) -> None:
 
 async def _who(call: Call) -> None:
     async for _ in call.messages():
-        await call.send((call.tls["client_cert_name"] or "").encode())
+        await call.send((call.tls.get("client_cert_name") or "").encode())
     await call.end()
 
 

@@ -48,6 +48,8 @@ AGE_SPREAD: Final = 0.1
 """How much of their age connections differ by: those that began together, after a restart perhaps,
 do not all come back in one moment."""
 
+_random: Final = random.Random()  # noqa: S311 (of our own: applications seed theirs)
+
 LEAVE_CHECK_INTERVAL: Final = 1.0
 """Seconds between looks at whether a peer that is not read from has left: its end is not read
 either, and an application that waits for it would keep the connection for ever."""
@@ -140,7 +142,7 @@ class Connection:
         if self._proxied is not None:
             self._endpoints = behind_proxy(self._endpoints, self._proxied)
         if age := timeouts.max_connection_age:
-            spread = random.uniform(1 - AGE_SPREAD, 1 + AGE_SPREAD)  # noqa: S311
+            spread = _random.uniform(1 - AGE_SPREAD, 1 + AGE_SPREAD)
             self._timer.set(self._reach_age, self._loop.time() + age * spread)
         if ssl_object is not None:
             if ssl_object.selected_alpn_protocol() == "h2":

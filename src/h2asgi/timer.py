@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from math import inf
+from typing import Final
 
 Action = Callable[[], None]
 
-LATE = 0.1
+LATE: Final = 0.1
 """Seconds by which a timer that fires was held up: an application has blocked the loop."""
 
 
@@ -20,12 +21,13 @@ class Timer:
     again, which costs less than a new one for every request.
     """
 
-    __slots__ = ("_handle", "_loop", "_on_time", "_times", "next")
+    __slots__ = ("_handle", "_loop", "_on_time", "_times", "_when", "next")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_time: Action) -> None:
         self._loop = loop
         self._on_time = on_time
-        self._handle: asyncio.TimerHandle | None = None
+        self._handle: asyncio.Handle | None = None
+        self._when = inf  # of the handle: uvloop's do not say, where that is now
         self._times: dict[Action, float] = {}
         self.next = inf
 
@@ -63,9 +65,10 @@ class Timer:
             if due == inf:
                 return
         if self._handle is not None:
-            if self._handle.when() <= due:
+            if self._when <= due:
                 return
             self._handle.cancel()
+        self._when = due
         self._handle = self._loop.call_at(due, self._fire)
 
     def stop(self) -> None:
@@ -78,8 +81,7 @@ class Timer:
         self.next = min(self._times.values(), default=inf)
 
     def _fire(self) -> None:
-        assert self._handle is not None
-        late = self._loop.time() - self._handle.when()
+        late = self._loop.time() - self._when
         self._handle = None
         if late < LATE:
             self._on_time()

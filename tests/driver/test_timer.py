@@ -116,3 +116,18 @@ def test_nothing_is_called_after_a_late_stop(timed):
     timed.timer.stop()
     timed.loop.settle()
     assert timed.calls == []
+
+
+def test_a_loop_that_has_no_timer_for_what_is_due_now(timed, monkeypatch):
+    """uvloop calls it in the next turn, by a handle that does not say when it is due."""
+    call_at = timed.loop.call_at
+
+    def at(when, callback, *args):
+        return timed.loop.call_soon(callback) if when <= timed.loop.now else call_at(when, callback)
+
+    monkeypatch.setattr(timed.loop, "call_at", at)
+    timed.timer.set(timed.first, 1000)
+    timed.timer.set(timed.second, 1000)
+    timed.timer.set(timed.first, 999)
+    timed.loop.advance(0)
+    assert timed.calls == [("first", 0), ("second", 0)]

@@ -52,7 +52,7 @@ def balance(
         yield start
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _sites() -> Iterator[dict[Recipe, Site]]:
     sites: dict[Recipe, Site] = {}
     yield sites

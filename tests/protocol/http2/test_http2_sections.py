@@ -20,6 +20,9 @@ from h2asgi.protocol.http2.sections import (
 GET = [(b":method", b"GET"), (b":path", b"/"), (b":scheme", b"https"), (b":authority", b"h")]
 
 
+pytestmark = pytest.mark.interpreted  # codecs of their own have an interpreted class
+
+
 class CountingCodec:
     """A codec on hpack that counts its work."""
 

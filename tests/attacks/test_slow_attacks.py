@@ -34,7 +34,6 @@ from http2_peer import (
 
 from h2asgi import relief
 from h2asgi.asgi import files
-from h2asgi.banner import COMPILED
 from h2asgi.config import MIB, HTTP1Config, HTTP2Config, Limits, Timeouts
 from h2asgi.errors import ClientDisconnected
 from h2asgi.protocol import pace
@@ -86,8 +85,6 @@ def slices(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
-    if COMPILED:
-        pytest.skip("what it replaces is compiled in")
     monkeypatch.setattr(pace, "SHORTEST_STRETCH", SHORT)
 
 

@@ -16,7 +16,7 @@ from typing import Final
 LOOKS: Final = 4
 """In the shortest time that is watched."""
 
-SHORTEST_STRETCH: Final = 30.0
+SHORTEST_STRETCH = 30.0  # not Final, which would compile it in: tests shorten it
 """Seconds over which the rate of a transfer is judged at the least: a phone that changes cells, or
 a peer that collects its garbage, may be away for ten. It is longer where the time-out is, or the
 rate would cut that short."""

@@ -270,6 +270,7 @@ class HTTP2Engine(Engine):
             elif stream.tunnel:
                 sender.ended.append(stream)  # half-closed, until the peer ends its half too
             else:
+                self._receiver.discard(stream)
                 self._discards.begin(stream, -inf if self._goaway.begun else self._now)
         for stream in self._discards.take_over(self._streams.open, self._now):
             if not stream.request_ended:
@@ -288,6 +289,7 @@ class HTTP2Engine(Engine):
         self._now = now
         if not self._terminated:
             self._goaway.begin(now)
+            self._discards.hurry()
 
     def announce_shutdown(self) -> None:
         """See ``Engine``: a GOAWAY says it at any time."""

@@ -22,10 +22,10 @@ DISCARD_TIMEOUT: Final = 1.0
 class Discards:
     """Streams that are half-closed by us, in the order in which they came to be so."""
 
-    __slots__ = ("_streams",)
+    __slots__ = ("streams",)
 
     def __init__(self) -> None:
-        self._streams: dict[Stream, float] = {}  # since when
+        self.streams: dict[Stream, float] = {}  # since when
 
     def begin(self, stream: Stream, now: float) -> None:
         """Give the rest of a request its time, unless it is known to be for nothing.
@@ -35,29 +35,29 @@ class Discards:
         window, rest = stream.window, stream.body_left
         awaited = window is not None and not (window.awaiting_continue or window.asks_for_tunnel)
         fits = window is not None and (rest is None or rest <= window.available)
-        self._streams[stream] = now if awaited and fits else -inf
+        self.streams[stream] = now if awaited and fits else -inf
 
     def hurry(self) -> None:
         """Wait for nothing more: the connection is to end."""
-        for stream in self._streams:
-            self._streams[stream] = -inf
+        for stream in self.streams:
+            self.streams[stream] = -inf
 
     @property
     def due(self) -> float:
         """When the first one is over, if nothing happens before; inf if there is none."""
-        for since in self._streams.values():
+        for since in self.streams.values():
             return since + DISCARD_TIMEOUT
         return inf
 
     def take_over(self, open_streams: Mapping[int, Stream], now: float) -> list[Stream]:
         """Give those, still open, whose time or credit is over or whose request has ended."""
         over = []
-        for stream, since in list(self._streams.items()):
+        for stream, since in list(self.streams.items()):
             is_open = open_streams.get(stream.stream_id) is stream
             in_time = now < since + DISCARD_TIMEOUT and not _needs_credit(stream)
             if is_open and not stream.request_ended and in_time:
                 continue
-            del self._streams[stream]
+            del self.streams[stream]
             if is_open:  # not reset by the peer
                 over.append(stream)
         return over

@@ -95,6 +95,7 @@ def _resolve_config(parsed: Mapping[str, Any], variables: Mapping[str, str]) -> 
 def _check(config: Config) -> None:
     """Try all that a start would do before it serves; ConfigurationError or ApplicationError."""
     from . import devcerts, importer, tls
+    from .changes import Watched
     from .protocol.engines import http1_engine
     from .trust import Trusted
 
@@ -106,6 +107,8 @@ def _check(config: Config) -> None:
         for warning in tls.certificate_warnings(pair):
             click.echo(f"h2asgi: warning: {warning}", err=True)
     Trusted(config.proxies.trusted)
+    if config.reload.enabled:
+        Watched(config)
     _check_addresses(config)
     importer.import_application(config)
 

@@ -21,17 +21,8 @@ ARROWS = {
     "h2asgi": {"_version", "config", "entry", "options", "server"},  # the public face
     "__main__": {"cli"},
     "cli": {
-        *{
-            "_version",
-            "changes",
-            "config",
-            "devcerts",
-            "entry",
-            "errors",
-            "importer",
-            "inheritance",
-        },
-        *{"options", "protocol.engines", "sockets", "tls", "trust"},
+        *{"_version", "changes", "config", "devcerts", "entry", "errors", "importer"},
+        *{"inheritance", "options", "protocol.engines", "sockets", "tls", "trust"},
     },
     "entry": {
         *{"alone", "config", "errors", "importer", "logs", "options", "process", "reloader"},
@@ -148,7 +139,7 @@ LIBRARIES = {
     "compiled": {"mypy_extensions"},  # for type checkers
     "changes": {"watchfiles"},
     "cli": {"click"},
-    "devcerts": {"cryptography", "trustme"},
+    "devcerts": {"cryptography", "idna", "trustme"},
     "certificates": {"cryptography"},
     "process": {"uvloop"},
     "protocol.http1": {"h11", "httptools"},

@@ -359,7 +359,7 @@ def test_a_long_wrong_value_is_cut() -> None:
 
 def everything_changed() -> dict[str, Any]:
     changed = {option.name: other_value(option) for option in OPTIONS}
-    for name in ("host", "port", "dev_cert", "keyfile_password", "http1"):
+    for name in ("host", "port", "dev_cert", "keyfile_password", "http1", "reload"):
         del changed[name]
     return changed | {"http2": True, "http2_max_connection_window": 80_000}
 

@@ -29,8 +29,8 @@ TOPICS = (
 )
 """The order in which ``--help`` and ``--print-config`` show the options."""
 
-NOT_OPTIONS = frozenset((ENVIRONMENT_PREFIX + "CONFIG", ENVIRONMENT_PREFIX + "DATA_DIR"))
-"""Variables that are read elsewhere: by ``cli.py`` and by ``devcerts.py``."""
+NOT_OPTIONS = frozenset(ENVIRONMENT_PREFIX + name for name in ("CONFIG", "DATA_DIR", "COMPILE"))
+"""Variables that are read elsewhere: by ``cli.py``, by ``devcerts``, and when a wheel is built."""
 
 SECRETS = frozenset(("keyfile_password",))
 """Options whose value is never shown."""

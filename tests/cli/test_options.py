@@ -194,7 +194,7 @@ def test_lists_in_the_environment_are_separated_by_commas() -> None:
 
 
 def test_other_variables_of_the_project_are_not_options() -> None:
-    assert resolve(H2ASGI_DATA_DIR="/somewhere") == Config()
+    assert resolve(H2ASGI_DATA_DIR="/somewhere", H2ASGI_COMPILE="0") == Config()
 
 
 def test_one_text_will_do_for_a_list() -> None:

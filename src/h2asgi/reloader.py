@@ -12,6 +12,7 @@ says so, until the next change. SIGHUP is as good as a change.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import select
 import signal
@@ -114,6 +115,7 @@ class Reloader:
         self._changes = changes
         self._crew = Crew(1, self)
         self._crew.stop_time = STOP_TIME
+        self._crew.hang_timeout = math.inf  # whoever sits in a debugger
         self._slot = self._crew.slots[0]
         self._slot.spawn_at = 0.0
         self._watch = CertificateWatch(endpoint.tls)

@@ -476,3 +476,26 @@ def test_the_module_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("Usage: python -m h2asgi.devcerts DIR [NAMES...]")
     assert command.main([]) == 2
     assert capsys.readouterr().err.startswith("Usage: ")
+
+
+@pytest.mark.parametrize("platform", ["win32", "darwin"])
+def test_where_browsers_ask_the_system_the_command_is_printed(
+    platform: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    pair = development_pair()
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("LOCALAPPDATA", "/nowhere")
+    monkeypatch.setattr(trust, "development_pair", lambda names: pair)
+    assert trust.install((), said.append) == 0
+    add = {"win32": "certutil -user -addstore Root", "darwin": "security add-trusted-cert"}
+    assert any(add[platform] in line and str(pair.ca_file) in line for line in said)
+    said.clear()
+    assert trust.uninstall(pair.ca_file, said.append) == 0
+    take = {"win32": "certutil -user -delstore Root", "darwin": "security delete-certificate -c"}
+    name = authority.common_name(certificate(pair.ca_file))
+    assert any(take[platform] in line and name in line for line in said)
+    said.clear()
+    assert trust.uninstall(Path("/nowhere/ca.pem"), said.append) == 0
+    assert any(take[platform] in line for line in said)

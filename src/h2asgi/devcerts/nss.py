@@ -20,6 +20,20 @@ from .storage import data_home, home_folder
 CERTUTIL_TIMEOUT = 20.0
 """Seconds for one call, which takes some milliseconds unless a disk or a lock is in its way."""
 
+_BOXED_CHROMIUM = (
+    "snap/*/current/.pki/nssdb",
+    ".var/app/*/.pki/nssdb",
+    ".var/app/*/data/pki/nssdb",
+)
+_FIREFOX = (
+    ".mozilla/firefox/*",
+    ".config/mozilla/firefox/*",
+    "snap/firefox/common/.mozilla/firefox/*",
+    ".var/app/org.mozilla.firefox/.mozilla/firefox/*",
+    ".var/app/org.mozilla.firefox/config/mozilla/firefox/*",
+)
+"""Patterns of folders below that of the user; what holds no database is none."""
+
 _ours = re.compile(rf"^({COMMON_NAME} [0-9a-f]{{8}}) +\S*,\S*,\S* *$", re.MULTILINE).findall
 """In what ``certutil -L`` lists: a nickname, and what the certificate is trusted for."""
 
@@ -34,33 +48,19 @@ class Store:
 
 
 def stores() -> list[Store]:
-    """Give those of the user: of Chromium and its kin, and of each profile of Firefox."""
+    """Give those of the user: of Chromium and its kin, and of each profile of Firefox.
+
+    On Windows and macOS browsers ask the system, Firefox among them since version 120.
+    """
+    if sys.platform in ("win32", "darwin"):
+        return []
     home = home_folder()
-    found = [Store("Firefox", folder) for folder in _databases(home, _firefox(home))]
-    if sys.platform.startswith("linux"):
-        own = [home / ".pki" / "nssdb", data_home(home) / "pki" / "nssdb"]
-        chromium = [Store("Chromium", folder) for folder in own if _is_store(folder)]
-        # A browser that was never started has none, and takes the one that it finds.
-        chromium = chromium or [Store("Chromium", own[0], missing=True)]
-        boxed = ("snap/*/current/.pki/nssdb", ".var/app/*/.pki/nssdb", ".var/app/*/data/pki/nssdb")
-        chromium += [Store("Chromium", folder) for folder in _databases(home, boxed)]
-        found = chromium + found
-    return found
-
-
-def _firefox(home: Path) -> tuple[str, ...]:
-    """Patterns below ``home`` of folders that are profiles, if they hold a database."""
-    if sys.platform == "win32":
-        return ("AppData/Roaming/Mozilla/Firefox/Profiles/*",)
-    if sys.platform == "darwin":
-        return ("Library/Application Support/Firefox/Profiles/*",)
-    return (
-        ".mozilla/firefox/*",
-        ".config/mozilla/firefox/*",
-        "snap/firefox/common/.mozilla/firefox/*",
-        ".var/app/org.mozilla.firefox/.mozilla/firefox/*",
-        ".var/app/org.mozilla.firefox/config/mozilla/firefox/*",
-    )
+    own = [home / ".pki" / "nssdb", data_home(home) / "pki" / "nssdb"]
+    chromium = [Store("Chromium", folder) for folder in own if _is_store(folder)]
+    # A browser that was never started has none, and takes the one that it finds.
+    chromium = chromium or [Store("Chromium", own[0], missing=True)]
+    chromium += [Store("Chromium", folder) for folder in _databases(home, _BOXED_CHROMIUM)]
+    return chromium + [Store("Firefox", folder) for folder in _databases(home, _FIREFOX)]
 
 
 def _databases(home: Path, patterns: tuple[str, ...]) -> list[Path]:
@@ -108,12 +108,10 @@ class StoreError(Exception):
 
 def need_certutil(option: str) -> None:
     """Raise ConfigurationError if it is missing."""
-    if (
-        shutil.which("certutil") is None or sys.platform == "win32"
-    ):  # Windows has another of the name
+    if shutil.which("certutil") is None:
         raise ConfigurationError(
-            f"{option} needs certutil: apt install libnss3-tools, dnf install nss-tools,"
-            " pacman -S nss or brew install nss"
+            f"{option} needs certutil: apt install libnss3-tools, dnf install nss-tools"
+            " or pacman -S nss"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return 130  # what a shell reports for SIGINT
+    except BrokenPipeError:  # whoever reads what is printed has seen enough, as head has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to come
+        return 1
 
 
 def _fail(sentence: str, exit_code: int) -> int:

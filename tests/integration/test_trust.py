@@ -70,6 +70,23 @@ def test_chromium_opens_the_page_once_the_authority_is_installed(
     assert "h2 50 1048576" not in document(url, tmp_path / "undone", still)
 
 
+@pytest.mark.tool("firefox-esr")
+def test_firefox_asks_for_the_page_once_the_authority_is_installed(
+    command: Callable[..., Command], home: Path
+) -> None:
+    log = home / "access.log"
+    server = command(PAGE, "--dev-cert", "--access-log-file", str(log), tls=False)
+
+    def visit(url: str) -> None:
+        firefox = ["firefox-esr", "--headless", "--screenshot", str(home / "shot.png"), url]
+        subprocess.run(firefox, timeout=HANG, check=True, capture_output=True)
+
+    visit("about:blank")  # which makes a profile
+    assert h2asgi("--dev-cert-install").stdout.count("trusted by Firefox: ") == 1
+    visit(f"https://localhost:{server.port}/version")
+    assert '"GET /version HTTP/2" 200' in log.read_text()
+
+
 @pytest.mark.tool("chromium")
 @pytest.mark.tool("curl")
 def test_whoever_steals_the_authority_is_no_site_of_the_internet(
@@ -178,6 +195,12 @@ def test_a_missing_certutil_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> 
     assert re.fullmatch(
         r"h2asgi: --dev-cert-install needs certutil: apt install libnss3-tools, .*\n", done.stderr
     )
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m h2asgi --dev-cert-install | true"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=HANG)
+    assert done.stderr == ""
 
 
 def test_both_at_once_is_a_mistake() -> None:

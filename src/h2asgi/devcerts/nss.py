@@ -134,5 +134,5 @@ def _certutil(store: Store, *arguments: str) -> str:
         raise StoreError(f"certutil does not end within {CERTUTIL_TIMEOUT:g} s") from None
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"certutil ended with {done.returncode}"]
-        raise StoreError(lines[-1].removeprefix("certutil: "))
+        raise StoreError(lines[-1].removeprefix("certutil: ").rstrip("."))
     return done.stdout

@@ -167,7 +167,7 @@ def test_nobody_holds_a_reload_up(start: Start, file: Path) -> None:
         command.wait_for_error_line("changed")
         began = time.monotonic()
         assert ask(where) == 2
-        assert time.monotonic() - began < 6.0  # in which it would have been killed
+        assert time.monotonic() - began < 20.0  # what --graceful-timeout allows is 25
     assert "killing" not in "".join(command.errors)
 
 

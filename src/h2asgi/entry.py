@@ -55,6 +55,7 @@ def run_config(config: Config, reread: Callable[[], Config] | None = None) -> in
 
 
 def _run(config: Config, reread: Callable[[], Config] | None = None) -> int:
+    logs.check(config.log)
     logs.configure(config.log)
     process.keep_freed_memory()
     # Whose parents are gone become children of process 1 of a container, which has to reap them.

@@ -371,6 +371,8 @@ class Exchanges(Sink):
 
     def send_headers(self, stream_id: int, status: int, headers: Headers, end_stream: bool) -> None:
         """See ``asgi.sink.Sink``. No flush: what follows at once has one."""
+        if self._request_ids is not None:
+            headers = self._request_ids.once(headers)
         self._engine.send_headers(stream_id, status, headers, end_stream)
 
     def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> Awaitable[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import Sequence
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
@@ -29,10 +30,22 @@ def awaits(task: asyncio.Task[Any]) -> list[FrameType]:
         elif isinstance(waiting, AsyncGeneratorType):
             frame, waiting = waiting.ag_frame, waiting.ag_await
         else:
+            frame, waiting = None, _behind(waiting)
+        if waiting is None and frame is None:
             break
         if frame is not None:
             found.append(frame)
     return found[::-1]
+
+
+def _behind(awaited: Any) -> Any:
+    """Give what runs behind an object of C that is awaited: an ``async for``, or another task."""
+    for referent in gc.get_referents(awaited):
+        if isinstance(referent, AsyncGeneratorType):
+            return referent
+        if isinstance(referent, asyncio.Task):
+            return referent.get_coro()
+    return None
 
 
 def describe(frames: Sequence[FrameType]) -> str:

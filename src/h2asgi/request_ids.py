@@ -64,6 +64,14 @@ class RequestIDs:
                 return field
         return self.make()
 
+    def once(self, headers: Headers) -> Headers:
+        """Give the fields of a response with one id, the application's own if it has set one."""
+        name = self._name
+        if [field[0] for field in headers].count(name) < 2:
+            return headers
+        first = next(field for field in headers if field[0] == name)
+        return [field for field in headers if field[0] != name or field is first]
+
 
 class FieldsWithID:
     """Default fields of one response: those of all others, and the id of its request."""

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -105,6 +106,24 @@ def test_nobody_reads_the_server_log(run: Run, workers: str) -> None:
         os.close(writing)
         server.get(address_in(stderr), *["/log"] * 500)
         assert server.stop() < 15
+
+
+def test_nobody_reads_what_a_handler_of_log_config_writes(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "log.toml").write_text(
+        '[handlers.out]\nclass = "logging.StreamHandler"\nstream = "ext://sys.stdout"\n'
+        '[loggers."h2asgi.error"]\nhandlers = ["out"]\n'
+    )
+    server = run(
+        *("--log-config", "log.toml", "--no-access-log"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    address = address_in(server.process.stderr)
+    drain = threading.Thread(target=server.process.stderr.read)  # type: ignore[union-attr]
+    drain.start()
+    server.get(address, *["/log"] * 500)
+    assert server.stop() < 15
+    drain.join(HANG)
 
 
 def test_json_in_both_logs(run: Run) -> None:

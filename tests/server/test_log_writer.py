@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from h2asgi.logs import writer as writers
-from h2asgi.logs.output import StandardStream
+from h2asgi.logs.output import PIPE_PIECE, StandardStream, _piece
 from h2asgi.logs.writer import Writer
 
 HANG = 30.0
@@ -178,6 +178,29 @@ def test_a_pipe_that_is_not_read_is_waited_for_once(pipe, monkeypatch):
     os.read(reading, 10_000_000)  # all there is
     output.write_soon(["read again \u00e4\n"])
     assert os.read(reading, 100) == b"read again \\xe4\n"
+
+
+def test_lines_of_several_processes_do_not_get_into_each_other(pipe):
+    """A pipe takes up to PIPE_BUF octets at once: these are whole lines."""
+    reading, stream = pipe
+    written = "".join(f"{number} {'x' * (number % 3000)}\n" for number in range(0, 30_000, 7))
+    thread = threading.Thread(target=StandardStream(stream).write, args=([written],))
+    thread.start()
+    got = b""
+    while len(got) < len(written):
+        piece = os.read(reading, PIPE_PIECE)
+        assert len(piece) <= PIPE_PIECE
+        got += piece
+    thread.join(HANG)
+    assert got.decode() == written
+    sizes = []
+    rest = memoryview(written.encode())
+    while rest:
+        sizes.append(len(_piece(rest)))
+        assert rest[sizes[-1] - 1] == ord("\n")
+        rest = rest[sizes[-1] :]
+    assert max(sizes) <= PIPE_PIECE
+    assert len(_piece(memoryview(b"x" * 10_000))) == PIPE_PIECE
 
 
 def test_a_pipe_that_others_have_made_nonblocking_is_waited_for(pipe):

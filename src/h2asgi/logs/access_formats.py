@@ -39,6 +39,8 @@ COMBINED = (
 )
 """As Apache writes it, but for what a peer sends: it is escaped by the rules of this server."""
 
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
 _KNOWN_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"))
 
 Field = Callable[[RequestRecord], str]
@@ -76,7 +78,10 @@ class _Clock:
         now = int(time.time())
         if now != self._second:
             self._second = now
-            self._text = time.strftime(self._pattern, time.localtime(now))
+            local = time.localtime(now)
+            # The month is English whatever the locale of the application is.
+            pattern = self._pattern.replace("%b", _MONTHS[local.tm_mon - 1])
+            self._text = time.strftime(pattern, local)
         return self._text
 
 
@@ -215,7 +220,7 @@ class FieldsFormat:
     def __init__(self, text: str) -> None:
         self._now = 0.0
         self._fields: list[Field] = []
-        if not text.isprintable():
+        if not text.replace("\t", "").isprintable():
             raise ConfigurationError("--access-log-format must be one line, without control codes")
         pattern, quoted = "", False
         for found in _part.finditer(text):

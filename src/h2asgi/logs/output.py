@@ -6,15 +6,16 @@ import contextlib
 import logging
 import os
 import select
+import stat
 from typing import Protocol, TextIO
 
 from ..errors import ConfigurationError
 
 logger = logging.getLogger("h2asgi")
 
-PIPE_PIECE = select.PIPE_BUF
-"""Octets that a pipe takes at once or not at all: whoever has asked whether it is ready for
-writing does not wait."""
+PIPE_PIECE = getattr(select, "PIPE_BUF", 512)
+"""Octets that a pipe takes at once or not at all. So the lines of several workers do not get into
+each other, and whoever has asked whether the pipe is ready for writing does not wait."""
 
 PATIENCE = 1.0
 """Seconds, once, that somebody without a thread for it waits for a reader: the supervisor, say,
@@ -43,33 +44,36 @@ class StandardStream:
             self._fd = stream.fileno()
         except (OSError, ValueError, AttributeError):
             self._fd = -1
+        self._is_pipe = self._fd >= 0 and stat.S_ISFIFO(os.fstat(self._fd).st_mode)
 
     def write(self, texts: list[str]) -> None:
         """See ``Output``."""
-        text = "".join(texts)
         if self._fd < 0:
-            self._stream.write(text)
+            self._stream.write("".join(texts))
             self._stream.flush()
             return
-        data = memoryview(text.encode(self._encoding, "backslashreplace"))
-        while data:
+        rest = self._encode(texts)
+        while rest:
             try:
-                data = data[os.write(self._fd, data) :]
-            except BlockingIOError:  # by another process, which has it too
+                rest = rest[os.write(self._fd, _piece(rest) if self._is_pipe else rest) :]
+            except BlockingIOError:  # another process, which has it too, has set that
                 select.select([], [self._fd], [])
 
     def write_soon(self, texts: list[str]) -> None:
         """Do the same, but do not wait for a reader for longer than ``PATIENCE``."""
-        if self._fd < 0:
+        if self._fd < 0 or os.name == "nt":
             self.write(texts)
             return
-        data = memoryview("".join(texts).encode(self._encoding, "backslashreplace"))
-        while data:
+        rest = self._encode(texts)
+        while rest:
             if not select.select([], [self._fd], [], self._patience)[1]:
                 self._patience = 0.0  # until somebody reads again
                 raise TimeoutError("nobody reads it")
-            data = data[os.write(self._fd, data[:PIPE_PIECE]) :]
+            rest = rest[os.write(self._fd, _piece(rest)) :]
         self._patience = PATIENCE
+
+    def _encode(self, texts: list[str]) -> memoryview:
+        return memoryview("".join(texts).encode(self._encoding, "backslashreplace"))
 
     def forget_unwritten(self) -> None:
         """Have a stream that nobody reads any more take what it still holds.
@@ -83,6 +87,13 @@ class StandardStream:
                 os.dup2(nowhere.fileno(), self._stream.fileno())
         except ValueError:
             pass  # closed
+
+
+def _piece(rest: memoryview) -> memoryview:
+    """Give as many whole lines as a pipe takes at once, or a part of one that is longer."""
+    if len(rest) <= PIPE_PIECE:
+        return rest
+    return rest[: bytes(rest[:PIPE_PIECE]).rfind(b"\n") + 1 or PIPE_PIECE]
 
 
 class AppendedFile:
@@ -116,7 +127,7 @@ class AppendedFile:
 
 def _open_to_append(path: str) -> int:
     try:
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     except OSError as error:
         raise ConfigurationError(
             f"cannot write the access log {path!r}: {error.strerror}; "

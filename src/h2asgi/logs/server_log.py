@@ -113,7 +113,7 @@ class Detached(logging.Handler):
         super().__init__()
         self.handlers = handlers
         self.writer: Writer[logging.LogRecord] = Writer(
-            "what --log-config names", self._handle_all, MAX_WAITING_RECORDS
+            "the log of --log-config", self._handle_all, MAX_WAITING_RECORDS, daemon=False
         )
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -129,7 +129,10 @@ class Detached(logging.Handler):
         for record in records:
             for target in self.handlers:
                 if record.levelno >= target.level:
-                    target.handle(record)
+                    try:
+                        target.handle(record)
+                    except Exception:  # of one handler: neither others nor the thread end by it
+                        target.handleError(record)
 
 
 def configure(config: LogConfig) -> None:

@@ -31,7 +31,9 @@ class Writer(Generic[Item]):
     """Calls ``write`` from its thread while it is started, otherwise ``write_soon``, at once.
 
     ``name`` is what its messages call the log, ``limit`` the size of what may wait. Errors of
-    either (``OSError``, ``ValueError``) are told once, and once when they are over.
+    either (``OSError``, ``ValueError``) are told once, and once when they are over. ``daemon``
+    is false where ``write`` may get stuck with a lock that the interpreter wants at its end:
+    then the process does not get there by itself.
     """
 
     def __init__(
@@ -41,11 +43,13 @@ class Writer(Generic[Item]):
         limit: int,
         *,
         write_soon: Callable[[list[Item]], None] | None = None,
+        daemon: bool = True,
     ) -> None:
         self._name = name
         self._write = write
         self._write_soon = write_soon or write
         self._limit = limit
+        self._daemon = daemon
         # Reentrant: a signal may come while its thread has the lock, and end the process.
         self._changed = threading.Condition(threading.RLock())
         self._waiting: deque[tuple[Item, int]] = deque()
@@ -65,7 +69,9 @@ class Writer(Generic[Item]):
     def start(self) -> None:
         """Write in a thread from now on."""
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name=f"h2asgi {self._name}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name=f"h2asgi {self._name}", daemon=self._daemon
+        )
         self._thread.start()
         _started.add(self)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from ..config import LogConfig
 from .access_formats import MAX_LOGGED_METHOD, MAX_LOGGED_TARGET, format_request, make_format
 from .access_log import ACCESS_LOGGER, AccessLog, access_log, embedded_access_log
-from .dict_config import read_dict_config
 from .escaping import escape, word
 from .server_log import JSONFormatter, LineFormatter, configure, flush, in_background
 
@@ -38,4 +37,6 @@ def check(config: LogConfig) -> None:
     """Find mistakes before anything depends on it; raises ``ConfigurationError``."""
     make_format(config.access_format)
     if config.config_file is not None:
+        from .dict_config import read_dict_config  # which needs libraries that most do not
+
         read_dict_config(config.config_file)

@@ -13,7 +13,6 @@ from typing import Any
 from ..config import LogConfig
 from .access_formats import TIME_FORMAT, utc_time
 from .access_log import ACCESS_LOGGER
-from .dict_config import apply_dict_config
 from .escaping import escape
 from .output import StandardStream
 from .writer import Writer, flush_all
@@ -158,6 +157,8 @@ def configure(config: LogConfig) -> None:
     if config.config_file is not None:
         # An access line that has a handler of its own is no line of the server's log.
         logging.getLogger(ACCESS_LOGGER).propagate = False
+        from .dict_config import apply_dict_config  # which needs libraries that most do not
+
         apply_dict_config(config.config_file)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -276,3 +277,53 @@ def test_in_the_background_all_is_written_in_the_end(server_logger, monkeypatch)
     server_logger.info("and after")
     lines = stream.getvalue().splitlines()
     assert [line.rpartition(" ")[2] for line in lines] == [*map(str, range(1000)), "after"]
+
+
+class Broken(logging.Handler):
+    """Raises for what it is given, as handlers should not; keeps what it was given."""
+
+    def __init__(self, *_: object) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self.complained = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(record.getMessage())
+        raise KeyError(record.getMessage())
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        self.complained += 1
+
+
+def test_a_handler_that_raises_ends_neither_the_thread_nor_the_others(server_logger):
+    broken, other = Broken(), Broken()
+    server_logger.handlers[:] = [broken, other]
+    with logs.in_background(LogConfig()):
+        server_logger.warning("%s", "one")
+        server_logger.warning("two")
+    assert broken.seen == other.seen == ["one", "two"]
+    assert broken.complained == 2
+
+
+def test_what_cannot_be_formatted_is_no_error_of_who_logs(server_logger, monkeypatch, capsys):
+    configured(io.StringIO(), monkeypatch)
+    complaints: list[object] = []
+    for wrap in (False, True):
+        (handler,) = server_logger.handlers
+        with contextlib.ExitStack() as stack:
+            if wrap:
+                server_logger.handlers[:] = [handler, Broken()]
+                stack.enter_context(logs.in_background(LogConfig()))
+            for each in server_logger.handlers:
+                monkeypatch.setattr(each, "handleError", complaints.append)
+            server_logger.warning("%d", "no number")
+    assert len(complaints) == 2
+
+
+def test_the_process_waits_for_its_logs_when_it_ends_at_once(server_logger, monkeypatch):
+    stream = configured(io.StringIO(), monkeypatch)
+    with logs.in_background(LogConfig()):
+        server_logger.warning("first")
+        server_logger.warning("second")
+        logs.flush()
+        assert stream.getvalue().count("\n") == 2

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h2asgi import logs
@@ -302,6 +302,7 @@ records = st.builds(
 EVERY_FIELD = " ".join(f"{{{name}}}" for name in FIELDS) + " {header:x} {header:host}"
 
 
+@settings(deadline=None)
 @given(records)
 def test_no_peer_can_forge_a_line_of_the_default_format(found):
     (text,) = logs.make_format("default").lines([found])
@@ -311,6 +312,7 @@ def test_no_peer_can_forge_a_line_of_the_default_format(found):
     assert text.count(" ") == 7
 
 
+@settings(deadline=None)
 @given(records)
 def test_no_peer_can_forge_a_combined_line(found):
     (text,) = logs.make_format("combined").lines([found])
@@ -320,6 +322,7 @@ def test_no_peer_can_forge_a_combined_line(found):
     assert re.sub('"[^"]*"', "", text).count(" ") == 9
 
 
+@settings(deadline=None)
 @given(records)
 def test_no_peer_can_forge_a_json_line(found):
     (text,) = logs.make_format("json").lines([found])
@@ -329,6 +332,7 @@ def test_no_peer_can_forge_a_json_line(found):
     assert json.loads(text)["target"] == found.target.decode("utf-8", "backslashreplace")
 
 
+@settings(deadline=None)
 @given(records)
 def test_no_peer_can_add_a_field_to_an_own_format(found):
     (text,) = logs.make_format(EVERY_FIELD).lines([found])

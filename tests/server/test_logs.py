@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h2asgi import logs
@@ -152,6 +152,7 @@ def test_a_json_line_has_the_traceback_as_one_text():
     assert entry["exception"].endswith("ValueError: forged\n{}")
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(), max_size=60))
 def test_whatever_a_message_says_it_is_one_json_object_on_one_line(text):
     for line in (
@@ -163,6 +164,7 @@ def test_whatever_a_message_says_it_is_one_json_object_on_one_line(text):
         assert isinstance(json.loads(line), dict)
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(), max_size=60))
 def test_whatever_a_message_says_it_is_one_line_of_text(text):
     line = logged(logs.LineFormatter(), "%s", text, request_id=text)

@@ -21,8 +21,8 @@ ARROWS = {
     "h2asgi": {"_version", "config", "entry", "options", "server"},  # the public face
     "__main__": {"cli"},
     "cli": {
-        *{"_version", "changes", "config", "devcerts", "entry", "errors", "importer"},
-        *{"inheritance", "options", "protocol.engines", "sockets", "tls", "trust"},
+        *{"_version", "changes", "config", "devcerts", "entry", "errors", "importer", "inheritance"},
+        *{"logs", "options", "protocol.engines", "request_ids", "sockets", "tls", "trust"},
     },
     "entry": {
         *{"alone", "config", "errors", "importer", "logs", "options", "process", "reloader"},
@@ -57,7 +57,8 @@ ARROWS = {
     "server": {
         *{"admission", "banner", "certificate_watch", "config", "connection", "endpoint"},
         *{"errors", "forwarded", "health", "importer", "lifespan", "limits", "listener", "logs"},
-        *{"loop_watch", "monitoring", "process", "protocol", "redirect", "relief", "trace"},
+        *{"loop_watch", "monitoring", "process", "protocol", "redirect", "relief", "request_ids"},
+        *{"trace"},
     },
     "certificate_watch": {"config", "errors", "server_names", "tls"},
     "redirect": {"asgi", "connection", "endpoint", "further_port"},
@@ -67,7 +68,8 @@ ARROWS = {
         *{"banner", "config", "devcerts", "errors", "health", "inheritance", "key_pairs"},
         *{"listener", "protocol.engines", "sockets", "tls", "tls_context", "trust"},
     },
-    "loop_watch": set(),
+    "loop_watch": {"places"},
+    "places": set(),
     "relief": {"connection", "limits"},
     "scoreboard": set(),
     "listener": {
@@ -79,14 +81,17 @@ ARROWS = {
         *{"tls_extension"},
     },
     "proxied": {"protocol", "state"},
-    "state": {"asgi", "config", "forwarded", "health", "trace"},
+    "state": {"asgi", "config", "forwarded", "health", "request_ids", "trace"},
+    "request_ids": {"asgi", "errors", "protocol"},
+    "slow_requests": {"asgi", "logs", "places", "timer"},
     "overdue": {"asgi", "protocol", "timer"},
     "output": {"config", "limits", "protocol", "timer"},
     "passage": {"output", "tcp"},
     "closing": {"timer"},
     "exchanges": {
         *{"asgi", "errors", "health", "overdue", "passage", "protocol"},
-        *{"protocol.websocket", "state", "tasks", "timer", "trace", "websocket_exchange"},
+        *{"protocol.websocket", "request_ids", "slow_requests", "state", "tasks", "timer"},
+        *{"trace", "websocket_exchange"},
     },
     "forwarded": {"protocol", "trust"},
     "trust": {"errors", "protocol"},
@@ -195,7 +200,7 @@ def imports(module: str) -> tuple[set[str], set[str]]:
             source = ".".join(filter(None, base))
             for alias in node.names:
                 whole = f"{source}.{alias.name}" if source else alias.name
-                own.add(whole if whole in MODULES else source)
+                own.add(whole if {whole, f"{whole}.__init__"} & set(MODULES) else source)
     return own, others
 
 

@@ -110,12 +110,16 @@ def _resolve_config(parsed: Mapping[str, Any], variables: Mapping[str, str]) -> 
 
 def _check(config: Config) -> None:
     """Try all that a start would do before it serves; ConfigurationError or ApplicationError."""
-    from . import importer, tls
+    from . import importer, logs, tls
     from .changes import Watched
     from .devcerts import resolve
     from .protocol.engines import http1_engine
+    from .request_ids import RequestIDs
     from .trust import Trusted
 
+    logs.check(config.log)
+    if config.log.request_id_header is not None:
+        RequestIDs(config.log.request_id_header)
     if config.http1.enabled:
         http1_engine(config.http1)
     if config.tls.enabled:

@@ -19,6 +19,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Final
 
 from .closing import Closing
@@ -47,6 +48,9 @@ send powers of two and headers of frames, for the last octets of which there is 
 AGE_SPREAD: Final = 0.1
 """How much of their age connections differ by: those that began together, after a restart perhaps,
 do not all come back in one moment."""
+
+_numbers: Final = count(1)
+"""Of connections, for logs; every one of a process has its own."""
 
 _random: Final = random.Random()  # noqa: S311 (of our own: applications seed theirs)
 
@@ -138,6 +142,7 @@ class Connection:
             self._server,
             {} if ssl_object is None else {"tls": tls_extension(ssl_object)},
             None if ssl_object is None else ssl_object.covers,
+            next(_numbers),
         )
         if self._proxied is not None:
             self._endpoints = behind_proxy(self._endpoints, self._proxied)

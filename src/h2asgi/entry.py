@@ -55,6 +55,7 @@ def run_config(config: Config, reread: Callable[[], Config] | None = None) -> in
 
 
 def _run(config: Config, reread: Callable[[], Config] | None = None) -> int:
+    logs.check(config.log)
     logs.configure(config.log)
     process.keep_freed_memory()
     if config.reload.enabled:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from .asgi.http import HTTPCycle
-from .asgi.response import Response
+from .asgi.response import DefaultFields, Response
 from .asgi.scope import (
     Request,
     connection_scope,
@@ -41,6 +41,8 @@ from .protocol.events import (
     StreamReset,
 )
 from .protocol.websocket.handshake import HandshakeRejected, check_handshake
+from .request_ids import FieldsWithID, RequestIDs
+from .slow_requests import SlowRequests
 from .state import ApplicationState, Endpoints
 from .tasks import EAGER, begin_task, retrieve, turn_of_the_loop
 from .timer import Timer
@@ -51,6 +53,8 @@ logger = logging.getLogger("h2asgi")
 
 RETRY_AFTER: Final = (b"retry-after", b"1")
 """Seconds (RFC 9110 section 10.2.3): the fewest there are, and more than most requests take."""
+
+_NO_FIELDS: Final[Headers] = []
 
 _TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
 
@@ -72,8 +76,10 @@ class Exchanges(Sink):
         "_loop",
         "_outliving",
         "_overdue",
+        "_request_ids",
         "_schedule_flush",
         "_scope",
+        "_slow",
         "_state",
         "_websockets",
         "_writers",
@@ -101,6 +107,7 @@ class Exchanges(Sink):
         forwarding = state.forwarding
         believed = forwarding is not None and forwarding.believes(endpoints.client)
         self._forwarding = forwarding if believed else None
+        self._request_ids = state.request_ids
         self._limit = state.config.limits.concurrency
         self._schedule_flush = schedule_flush
         # Of a connection that one tunnel may have to itself.
@@ -114,6 +121,9 @@ class Exchanges(Sink):
         self._overdue: Overdue | None = None
         if timeout := state.config.timeouts.response:
             self._overdue = Overdue(self._cycles, timeout, timer, state.loop, self._give_up)
+        self._slow: SlowRequests | None = None
+        if seconds := state.config.log.slow_request:
+            self._slow = SlowRequests(self._cycles, seconds, timer, state.loop)
         self._outliving: set[asyncio.Task[None]] = set()  # applications whose streams were reset
 
     def __bool__(self) -> bool:
@@ -130,6 +140,9 @@ class Exchanges(Sink):
         if self._health is not None and self._health.is_asked_by(event):
             self._respond(event, *self._health.answer(), HEALTH_FIELDS)
             return
+        defaults = state.default_headers
+        if self._request_ids is not None:
+            defaults = self._settle_id(self._request_ids, event)
         if self._outliving and self._too_many_run():
             self._engine.reset_stream(event.stream_id, ErrorCode.REFUSED_STREAM)
             return
@@ -141,19 +154,21 @@ class Exchanges(Sink):
             self._reject(event, 421, "Misdirected Request", [])
             return
         if event.protocol is not None:
-            self._open_websocket(event)
+            self._open_websocket(event, defaults)
             return
         scope = http_scope(self._scope, event, state.lifespan_state, None)
         offer_http_extensions(scope, event, self._endpoints.extensions)
         if self._forwarding is not None:
             self._forwarding.apply(scope, event.headers)
-        cycle = HTTPCycle(self, event, scope, state.default_headers)
+        cycle = HTTPCycle(self, event, scope, defaults)
         self._cycles[event.stream_id] = cycle
         if self._client_closed:
             cycle.client_closed()
         cycle.began = self.last_request = self._loop.time()
         if self._overdue is not None:
             self._overdue.expect()
+        if self._slow is not None:
+            self._slow.expect(cycle.began)
         if event.end_stream or not EAGER:
             self._begin(cycle, cycle.run(state.app))
         else:
@@ -162,12 +177,17 @@ class Exchanges(Sink):
             state.beginning += 1
             self._loop.call_soon(self._begin_unless_reset, cycle)
 
+    def _settle_id(self, ids: RequestIDs, event: RequestReceived) -> DefaultFields:
+        """See that the request has one id; gives the default fields of its response."""
+        event.headers = ids.settle(event.headers, believed=self._forwarding is not None)
+        return FieldsWithID(self._state.default_headers, ids.find(event.headers))
+
     def _begin_unless_reset(self, cycle: HTTPCycle) -> None:
         self._state.beginning -= 1
         if cycle.stream_id in self._cycles:
             self._begin(cycle, cycle.run(self._state.app))
 
-    def _open_websocket(self, event: RequestReceived) -> None:
+    def _open_websocket(self, event: RequestReceived, defaults: DefaultFields) -> None:
         state = self._state
         config = state.config.websocket
         try:
@@ -175,7 +195,6 @@ class Exchanges(Sink):
         except HandshakeRejected as error:
             self._reject(event, error.status, error.reason, error.headers)
             return
-        defaults = state.default_headers
         extensions = self._endpoints.extensions
         scope = websocket_scope(
             self._scope, event, handshake.subprotocols, state.lifespan_state, extensions
@@ -209,22 +228,31 @@ class Exchanges(Sink):
         self, request: RequestReceived | RequestRejected, status: int, reason: str, headers: Headers
     ) -> None:
         """Answer what never reaches the application."""
-        size = self._respond(request, status, reason, headers)
+        id_fields = self._id_fields(request)
+        size = self._respond(request, status, reason, headers + id_fields)
         if self._state.trace is not None:
-            self._record(self._state.trace, request, status, size, 0.0)
+            self._record(self._state.trace, request, status, size, 0.0, id_fields)
+
+    def _id_fields(self, request: Request | RequestRejected) -> Headers:
+        """Give the field with the id of a request; none if it has none."""
+        ids = self._request_ids
+        if ids is None:
+            return []
+        return [ids.make() if isinstance(request, RequestRejected) else ids.find(request.headers)]
 
     def _respond(
         self, request: Request | RequestRejected, status: int, reason: str, headers: Headers
     ) -> int:
         """Give an answer of the server's own; returns the size of its body."""
-        logger.debug("%s: %d %s", self._endpoints, status, reason)
+        stream_id = request.stream_id
+        logger.debug("%s: stream %d: %d %s", self._endpoints, stream_id, status, reason)
         body = f"{reason}\n".encode("latin-1", "replace")
         length = (b"content-length", b"%d" % len(body))
         fields = [_TEXT, length, *headers, *self._state.default_headers.fields]
         no_content = request.method == "HEAD"
-        self._engine.send_headers(request.stream_id, status, fields, no_content)
+        self._engine.send_headers(stream_id, status, fields, no_content)
         if not no_content:
-            self._engine.send_data(request.stream_id, body, True)
+            self._engine.send_data(stream_id, body, True)
         self._schedule_flush()  # a pipelined request turns up while the flush is under way
         return 0 if no_content else len(body)
 
@@ -235,7 +263,9 @@ class Exchanges(Sink):
 
     def _answer_instead(self, cycle: HTTPCycle, status: int, reason: str) -> None:
         """Answer in the place of the application, to which the client is gone."""
-        cycle.answered_instead(status, self._respond(cycle.request, status, reason, []))
+        request = cycle.request
+        size = self._respond(request, status, reason, self._id_fields(request))
+        cycle.answered_instead(status, size)
 
     def _give_up(self, cycle: HTTPCycle) -> None:
         """The one place where an application is cancelled; one that goes on counts as running."""
@@ -341,6 +371,8 @@ class Exchanges(Sink):
 
     def send_headers(self, stream_id: int, status: int, headers: Headers, end_stream: bool) -> None:
         """See ``asgi.sink.Sink``. No flush: what follows at once has one."""
+        if self._request_ids is not None:
+            headers = self._request_ids.once(headers)
         self._engine.send_headers(stream_id, status, headers, end_stream)
 
     def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> Awaitable[None]:
@@ -380,10 +412,16 @@ class Exchanges(Sink):
         stream_id = response.stream_id
         if self._cycles.pop(stream_id, None) is None and stream_id in self._websockets:
             self._handshake_answered(stream_id)
-        trace = self._state.trace
+        trace, slow = self._state.trace, self._slow
+        if trace is None and slow is None:
+            return
+        duration = self._loop.time() - response.began
+        if slow is not None:
+            slow.finished(response, duration)
         if trace is not None:
-            duration = self._loop.time() - response.began
-            self._record(trace, response.request, response.status, response.body_size, duration)
+            request = response.request
+            id_fields = self._id_fields(request)
+            self._record(trace, request, response.status, response.body_size, duration, id_fields)
 
     def application_ended(self, cycle: object) -> None:
         """See ``asgi.sink.Sink``. A callback of the task would cost a turn of the loop."""
@@ -396,6 +434,16 @@ class Exchanges(Sink):
                 cycle.task.add_done_callback(retrieve)
         if not tasks and state.on_idle is not None:
             state.on_idle()
+
+    def log_ids(self, request: Request) -> dict[str, object]:
+        """See ``asgi.sink.Sink``."""
+        ids: dict[str, object] = {
+            "connection": self._endpoints.connection,
+            "stream": request.stream_id,
+        }
+        if self._request_ids is not None:
+            ids["request_id"] = self._request_ids.find(request.headers)[1].decode("ascii")
+        return ids
 
     def _handshake_answered(self, stream_id: int) -> None:
         """Forget a WebSocket that was denied."""
@@ -423,13 +471,27 @@ class Exchanges(Sink):
         status: int,
         body_size: int,
         duration: float,
+        id_fields: Headers,
     ) -> None:
-        client = self._endpoints.client
-        if self._forwarding is not None and not isinstance(request, RequestRejected):
-            client = self._forwarding.origin(request.headers).client or client
-        method, target, version = request.method, request.target, request.http_version
+        client, headers = self._endpoints.client, _NO_FIELDS
+        if not isinstance(request, RequestRejected):
+            headers = request.headers
+            if self._forwarding is not None:
+                client = self._forwarding.origin(headers).client or client
         trace.request_finished(
-            RequestRecord(client, method, target, version, status, body_size, duration)
+            RequestRecord(
+                client,
+                request.method,
+                request.target,
+                request.http_version,
+                status,
+                body_size,
+                duration,
+                headers,
+                self._endpoints.connection,
+                request.stream_id,
+                id_fields[0][1].decode("ascii") if id_fields else "",
+            )
         )
 
 

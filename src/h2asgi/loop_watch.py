@@ -18,6 +18,8 @@ import time
 from types import FrameType
 from typing import Self
 
+from .places import describe
+
 logger = logging.getLogger("h2asgi")
 
 BLOCKED = 0.25
@@ -26,9 +28,6 @@ second is what users notice, and more than collecting garbage or a busy machine 
 
 INTERVAL = 0.05
 """Seconds between a sign of life and the next question: a block that is longer by this is seen."""
-
-DEPTH = 5
-"""Calls that are named at the most, the innermost first."""
 
 _STDLIB = sysconfig.get_path("stdlib")
 _LOOP_ITSELF = tuple(
@@ -39,7 +38,6 @@ _LOOP_ITSELF = tuple(
         (os.path.dirname(__file__), "process.py"),
     )
 )
-_NOT_THE_APPLICATION = (os.path.dirname(__file__) + os.sep, os.path.dirname(asyncio.__file__))
 
 
 class LoopWatch:
@@ -85,8 +83,7 @@ class LoopWatch:
         by = calls[-1].f_code.co_qualname
         if task is not None:
             by = f"task {task.get_name()} ({by})"
-        places = [call for call in calls if not _is_ours(call)] or calls
-        return f"{by} at {', called from '.join(map(_place, places[:DEPTH]))}"
+        return f"{by} {describe(calls)}"
 
 
 def _calls(frame: FrameType | None) -> list[FrameType]:
@@ -98,11 +95,3 @@ def _calls(frame: FrameType | None) -> list[FrameType]:
     if calls and calls[0].f_code.co_filename == os.path.join(_STDLIB, "selectors.py"):
         return []  # it waits for something to do
     return calls
-
-
-def _is_ours(call: FrameType) -> bool:
-    return call.f_code.co_filename.startswith(_NOT_THE_APPLICATION)
-
-
-def _place(call: FrameType) -> str:
-    return f"{call.f_code.co_filename}:{call.f_lineno} in {call.f_code.co_qualname}"

@@ -50,8 +50,8 @@ class Overdue:
             if cycle.owes_response:
                 looks = self._unanswered[stream_id] = before.get(stream_id, -1) + 1
                 if looks >= LOOKS:
-                    request_line = f"{cycle.request.method} {cycle.scope['path']!a}"
-                    logger.error("%s: no response within %g s", request_line, self._timeout)
+                    line, ids = cycle.request_line(), cycle.log_ids()
+                    logger.error("%s: no response within %g s", line, self._timeout, extra=ids)
                     self._give_up(cycle)
         if self._cycles:
             self._look_later()

@@ -65,6 +65,7 @@ class RedirectPort:
             trace=state.trace,
             on_idle=state.on_idle,
             forwarding=state.forwarding,
+            request_ids=state.request_ids,
             connections=state.connections,
             read_buffer=state.read_buffer,
         )

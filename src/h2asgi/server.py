@@ -33,6 +33,7 @@ from .monitoring import MonitoringPort
 from .protocol.proxy import ProxyHeader
 from .redirect import RedirectPort
 from .relief import Relief
+from .request_ids import RequestIDs
 from .trace import Trace
 
 logger = logging.getLogger("h2asgi")
@@ -87,6 +88,7 @@ class Server:
         self._redirect: RedirectPort | None = None
         self._monitoring: MonitoringPort | None = None
         self._health: Health | None = None
+        self._request_ids: RequestIDs | None = None
         self._config = replace(config or Config(), app=app)
         self._trace = trace
         self._application: ASGIApplication | None = None
@@ -126,6 +128,9 @@ class Server:
         Entering does it otherwise. It blocks, and an application that is
         imported here may still run an event loop of its own.
         """
+        logs.check(self._config.log)
+        if (name := self._config.log.request_id_header) is not None:
+            self._request_ids = RequestIDs(name)
         if self._opens_endpoint:
             self._endpoint = open_endpoint(self._config)
         try:
@@ -183,6 +188,7 @@ class Server:
             on_idle=self._changed.set,
             forwarding=Forwarding(endpoint.trusted, proxies.fields) if proxies.fields else None,
             health=self._health,
+            request_ids=self._request_ids,
             unsent=WatchedBudget(config.limits.unsent),
         )
 
@@ -404,7 +410,12 @@ def run_server(config: Config, endpoint: Endpoint, host: Host) -> None:
     Raises ``ConfigurationError`` and ``ApplicationError``.
     """
     loop = process.new_event_loop(config.loop)
-    with contextlib.closing(loop), logs.access_log(config.log) as log:
+    log_config = config.log
+    with (
+        contextlib.closing(loop),
+        logs.in_background(log_config),
+        logs.access_log(log_config) as log,
+    ):
         server = Server(config.app, config, trace=host.trace(log), endpoint=endpoint)
         server.prepare()
         process.run(loop, _serve_until_signalled(server, config, host, log))

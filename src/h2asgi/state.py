@@ -12,6 +12,7 @@ from .asgi.scope import Application
 from .config import Config
 from .forwarded import Forwarding
 from .health import Health
+from .request_ids import RequestIDs
 from .trace import Trace
 
 
@@ -21,7 +22,8 @@ class ApplicationState:
 
     ``on_idle`` is called whenever a connection, or the last application task, is gone.
     ``beginning`` counts requests whose application is called in the next turn of the loop.
-    ``forwarding`` and ``health`` are None where nothing is believed and nothing asked.
+    ``forwarding`` and ``health`` are None where nothing is believed and nothing asked,
+    ``request_ids`` where requests have none.
     """
 
     app: Application
@@ -33,6 +35,7 @@ class ApplicationState:
     on_idle: Callable[[], None] | None = None
     forwarding: Forwarding | None = None
     health: Health | None = None
+    request_ids: RequestIDs | None = None
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     beginning: int = 0
 
@@ -47,6 +50,7 @@ class Endpoints:
     """What every request of a connection says of it, as in the ASGI scope.
 
     ``covers`` says whether an authority may be asked for here, if that is to be checked.
+    ``connection`` is the number by which logs know it, of those of this process.
     """
 
     scheme: str
@@ -54,6 +58,8 @@ class Endpoints:
     server: tuple[str, int | None]
     extensions: Mapping[str, dict[str, Any]]
     covers: Callable[[bytes], bool] | None
+    connection: int
 
     def __str__(self) -> str:
-        return "{}:{}".format(*self.client) if self.client else "unix"
+        client = "{}:{}".format(*self.client) if self.client else "unix"
+        return f"{client} (connection {self.connection})"

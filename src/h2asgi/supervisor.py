@@ -298,6 +298,7 @@ class Supervisor:
         self._watch.note()
         try:
             config = self._read_options()
+            logs.check(config.log)
             pairs = self._endpoint.renew_certificate(config)
         except ConfigurationError as error:
             logger.error("%s: the workers go on as they are", error)
@@ -310,7 +311,10 @@ class Supervisor:
     def _use(self, config: Config) -> None:
         """Have workers to come serve with ``config``."""
         self.config = config
-        logs.configure(config.log)
+        try:
+            logs.configure(config.log)
+        except ConfigurationError as error:  # its file has changed since the start
+            logger.error("%s: the server's log goes to stderr", error)
         timeouts = config.timeouts
         self._crew.stop_time = timeouts.graceful + timeouts.lifespan_shutdown + STOP_MARGIN
         self._crew.max_age = config.processes.max_worker_age

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +12,10 @@ class RequestRecord:
     """One finished request, as the access log wants it.
 
     ``status`` is 0 when no response was begun. ``duration`` is in seconds,
-    ``body_size`` in octets of response body, ``client`` as in the ASGI scope.
+    ``body_size`` in octets of response body, ``client`` as in the ASGI scope. ``headers`` are
+    the request's, empty where it was not understood. ``connection`` counts the connections of
+    the process, ``stream_id`` the streams of a connection, over HTTP/1.1 its requests.
+    ``request_id`` is empty without ``--request-id-header``.
     """
 
     client: tuple[str, int] | None
@@ -21,6 +25,10 @@ class RequestRecord:
     status: int
     body_size: int
     duration: float
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    connection: int = 0
+    stream_id: int = 0
+    request_id: str = ""
 
 
 class Trace(Protocol):

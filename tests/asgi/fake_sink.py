@@ -63,6 +63,9 @@ class FakeSink(Sink):
     def application_ended(self, cycle: HTTPCycle) -> None:
         self.ended += 1
 
+    def log_ids(self, request: RequestReceived) -> dict[str, object]:
+        return {"connection": 7, "stream": request.stream_id}
+
     # Reading the record.
 
     @property

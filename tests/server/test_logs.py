@@ -1,45 +1,32 @@
-"""What ends up in the logs, and what must not."""
+"""The server's log: what its lines look like, and what must not be in them."""
 
 from __future__ import annotations
 
-import asyncio
-import errno
+import contextlib
 import io
+import json
 import logging
-import os
-import re
-import subprocess
 import sys
-from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from h2asgi import logs
 from h2asgi.config import LogConfig
 from h2asgi.errors import ConfigurationError
-from h2asgi.trace import RequestRecord
-
-
-def record(**changes: object) -> RequestRecord:
-    values: dict[str, object] = {
-        "client": ("192.0.2.7", 50123),
-        "method": "GET",
-        "target": b"/a?q=1",
-        "http_version": "2",
-        "status": 200,
-        "body_size": 5120,
-        "duration": 0.00142,
-    }
-    return RequestRecord(**(values | changes))  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def server_logger():
-    """The logger as it was, once the test is over."""
-    logger = logging.getLogger("h2asgi")
-    before = logger.handlers[:], logger.level, logger.propagate
-    yield logger
-    logger.handlers[:], logger.level, logger.propagate = before
+    """The loggers as they were, once the test is over."""
+    names = ("h2asgi", "h2asgi.error", "h2asgi.access")
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(each.handlers[:], each.level, each.propagate) for each in loggers]
+    yield loggers[0]
+    for each, was in zip(loggers, before, strict=True):
+        each.handlers[:], each.level, each.propagate = was
 
 
 class Terminal(io.StringIO):
@@ -61,181 +48,6 @@ class Terminal(io.StringIO):
 )
 def test_every_control_character_is_escaped(text, escaped):
     assert logs.escape(text) == escaped
-
-
-def test_the_access_line_has_client_method_target_protocol_status_size_and_time():
-    assert logs.format_request(record()) == '192.0.2.7:50123 "GET /a?q=1 HTTP/2" 200 5120 1.4ms'
-
-
-@pytest.mark.parametrize(
-    ("changes", "part"),
-    [
-        ({"client": None}, '- "GET'),
-        ({"client": ("2001:db8::1", 5)}, '[2001:db8::1]:5 "GET'),
-        ({"status": 0, "body_size": 0}, '" - 0 '),
-        ({"target": b'/"\\\r\n\x1b\xff 200'}, r"/\x22\x5c\x0d\x0a\x1b\xff\x20200 HTTP"),
-        ({"method": 'G"\n\u2028'}, r'"G\x22\x0a\xe2\x80\xa8 /a'),
-        ({"method": "\ud800"}, r"\xed\xa0\x80 /a"),
-        ({"method": "", "target": b""}, '"  HTTP/2"'),
-    ],
-)
-def test_nothing_from_a_peer_can_forge_an_access_line(changes, part):
-    line = logs.format_request(record(**changes))
-    assert part in line
-    assert line.isascii()
-    assert line.isprintable()
-
-
-def test_lines_of_one_turn_are_written_together_with_the_time():
-    written: list[list[str]] = []
-
-    async def main() -> None:
-        log = logs.AccessLog(written.append, timestamps=True)
-        log.request_finished(record())
-        log.request_finished(record(status=404))
-        assert written == []
-        await asyncio.sleep(0)
-        log.request_finished(record(status=500))
-        await asyncio.sleep(0)
-        log.flush()
-
-    asyncio.run(main())
-    assert [len(lines) for lines in written] == [2, 1]
-    time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} "
-    assert re.match(time + r"192\.0\.2\.7:50123 ", written[0][0])
-    assert " 404 " in written[0][1]
-
-
-def test_an_access_log_that_cannot_be_written_does_not_disturb_requests(caplog):
-    """It is said once when that begins, and once when it is over."""
-    broken = True
-
-    def write(lines: list[str]) -> None:
-        if broken:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    async def main() -> None:
-        nonlocal broken
-        log = logs.AccessLog(write, timestamps=False)
-        for _ in range(3):
-            log.request_finished(record())
-            log.flush()
-        broken = False
-        for _ in range(3):
-            log.request_finished(record())
-            log.flush()
-
-    asyncio.run(main())
-    assert caplog.messages == [
-        "the access log cannot be written: No space left on device; going on without",
-        "the access log can be written again: up to 3 lines were lost",
-    ]
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
-def test_a_full_disk_under_the_access_log_file(caplog):
-    async def main() -> None:
-        with logs.access_log(LogConfig(access_log_file="/dev/full")) as log:
-            assert log is not None
-            for _ in range(1000):
-                log.request_finished(record())
-                log.flush()
-
-    asyncio.run(main())
-    assert len(caplog.messages) == 1
-
-
-def test_a_closed_pipe_under_the_access_log_is_no_complaint_at_the_end():
-    """The interpreter would exit with 120."""
-    program = (
-        "import asyncio, sys; from h2asgi import logs; from h2asgi.config import LogConfig\n"
-        "from h2asgi.trace import RequestRecord\n"
-        "async def main():\n"
-        "    with logs.access_log(LogConfig()) as log:\n"
-        "        sys.stdin.read()\n"
-        "        log.request_finished(RequestRecord(None, 'GET', b'/', '2', 200, 0, 0.0))\n"
-        "asyncio.run(main())\n"
-    )
-    reading, writing = os.pipe()
-    with subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdin=subprocess.PIPE,
-        stdout=writing,
-        stderr=subprocess.PIPE,
-    ) as process:
-        os.close(writing)
-        os.close(reading)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert errors == b"the access log cannot be written: Broken pipe; going on without\n"
-
-
-def test_no_access_log_without_a_stdout(monkeypatch):
-    monkeypatch.setattr(sys, "stdout", None)
-    with logs.access_log(LogConfig()) as log:
-        assert log is None
-
-
-def test_a_line_is_bounded_whatever_a_client_asks_for():
-    line = logs.format_request(record(method="M" * 60_000, target=b'/"' + b"x" * 60_000))
-    assert len(line) < logs.MAX_LOGGED_TARGET + 200
-    assert f'"{"M" * logs.MAX_LOGGED_METHOD}... /\\x22xxx' in line
-    assert "xxx... HTTP/2" in line
-
-
-def test_the_access_log_file_is_appended_to_and_complete_at_the_end(tmp_path: Path):
-    path = tmp_path / "access.log"
-    path.write_text("before\n")
-
-    async def main() -> None:
-        with logs.access_log(LogConfig(access_log_file=str(path))) as log:
-            assert log is not None
-            log.request_finished(record())
-
-    asyncio.run(main())
-    first, second = path.read_text().splitlines()
-    assert first == "before"
-    assert second.endswith('"GET /a?q=1 HTTP/2" 200 5120 1.4ms')
-
-
-def test_the_access_log_goes_to_stdout(capsys):
-    async def main() -> None:
-        with logs.access_log(LogConfig()) as log:
-            assert log is not None
-            log.request_finished(record())
-            await asyncio.sleep(0)
-
-    asyncio.run(main())
-    captured = capsys.readouterr()
-    assert captured.out.count("\n") == 1
-    assert captured.err == ""
-
-
-def test_an_access_log_file_that_cannot_be_opened_is_an_operators_error(tmp_path: Path):
-    config = LogConfig(access_log_file=str(tmp_path / "none" / "access.log"))
-    with pytest.raises(ConfigurationError, match="--access-log-file"), logs.access_log(config):
-        pass
-
-
-def test_no_access_log():
-    with logs.access_log(LogConfig(access_log=False)) as log:
-        assert log is None
-
-
-def test_an_embedding_program_gets_the_access_log_through_its_logging(caplog):
-    assert logs.embedded_access_log(LogConfig(access_log=False)) is None
-    with caplog.at_level(logging.WARNING, "h2asgi.access"):
-        assert logs.embedded_access_log(LogConfig()) is None
-
-    async def main() -> None:
-        log = logs.embedded_access_log(LogConfig())
-        assert log is not None
-        log.request_finished(record(target=b"/%s"))
-        await asyncio.sleep(0)
-
-    with caplog.at_level(logging.INFO, "h2asgi.access"):
-        asyncio.run(main())
-    assert caplog.messages == ['192.0.2.7:50123 "GET /%s HTTP/2" 200 5120 1.4ms']
 
 
 def configured(stream: io.StringIO, monkeypatch, **options) -> io.StringIO:
@@ -297,3 +109,223 @@ def test_flushing_survives_streams_that_are_gone(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", closed)
     logs.flush()
+
+
+def logged(formatter: logging.Formatter, message: str, *args: Any, **extra: Any) -> str:
+    record = logging.LogRecord("h2asgi.error", logging.ERROR, "f.py", 1, message, args, None)
+    record.__dict__.update(extra)
+    return formatter.format(record)
+
+
+def failed(text: str) -> logging.LogRecord:
+    try:
+        raise ValueError(text)
+    except ValueError:
+        found = sys.exc_info()
+    return logging.LogRecord("h2asgi.error", logging.ERROR, "f.py", 1, "%s: bad", (text,), found)
+
+
+IDS = {"connection": 7, "stream": 3, "request_id": "abc"}
+
+
+def test_a_line_says_which_request_it_is_about():
+    line = logged(logs.LineFormatter(), "GET '/': bad", **IDS)
+    assert line.endswith("error    GET '/': bad (connection 7, stream 3, request abc)")
+
+
+def test_a_json_line_is_an_object():
+    line = logged(logs.JSONFormatter(), "GET %s", "/\n", **IDS)
+    entry = json.loads(line)
+    assert entry.pop("time").endswith("Z")
+    assert entry == {
+        "level": "error",
+        "logger": "h2asgi.error",
+        "message": "GET /\n",
+        "process": entry["process"],
+        **IDS,
+    }
+
+
+def test_a_json_line_has_the_traceback_as_one_text():
+    entry = json.loads(logs.JSONFormatter().format(failed("forged\n{}")))
+    assert entry["exception"].startswith("Traceback (most recent call last):\n")
+    assert entry["exception"].endswith("ValueError: forged\n{}")
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(), max_size=60))
+def test_whatever_a_message_says_it_is_one_json_object_on_one_line(text):
+    for line in (
+        logged(logs.JSONFormatter(), "%s", text, request_id=text),
+        logs.JSONFormatter().format(failed(text)),
+    ):
+        assert line.isascii()
+        assert line.isprintable()
+        assert isinstance(json.loads(line), dict)
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(), max_size=60))
+def test_whatever_a_message_says_it_is_one_line_of_text(text):
+    line = logged(logs.LineFormatter(), "%s", text, request_id=text)
+    assert "\n" not in line
+    assert logs.escape(line) == line
+    first, *rest = logs.LineFormatter().format(failed(text)).split("\n")
+    assert first.endswith(": bad")
+    assert all(part.startswith("    ") and logs.escape(part) == part for part in rest)
+
+
+def test_json_to_stderr(server_logger, monkeypatch):
+    stream = configured(Terminal(), monkeypatch, format="json")
+    server_logger.warning("beware")
+    assert json.loads(stream.getvalue())["message"] == "beware"
+
+
+# --log-config.
+
+
+def handlers_of(kind: str) -> str:
+    return f"""
+[formatters.short]
+format = "{kind} %(levelname)s %(message)s"
+
+[handlers.out]
+class = "logging.StreamHandler"
+stream = "ext://sys.stdout"
+formatter = "short"
+"""
+
+
+def test_a_toml_file_configures_logging(server_logger, monkeypatch, tmp_path, capsys):
+    path = tmp_path / "log.toml"
+    path.write_text(handlers_of("mine") + '[loggers.h2asgi]\nhandlers = ["out"]')
+    stream = configured(io.StringIO(), monkeypatch, config_file=str(path))
+    server_logger.warning("beware")
+    logging.getLogger("h2asgi.error").error("bad")
+    assert capsys.readouterr().out == "mine WARNING beware\nmine ERROR bad\n"
+    assert stream.getvalue() == ""
+
+
+def test_a_json_file_configures_logging_and_what_it_leaves_out_stays(
+    server_logger, monkeypatch, tmp_path
+):
+    path = tmp_path / "log.json"
+    path.write_text('{"loggers": {"example": {"level": "ERROR"}}}')
+    stream = configured(io.StringIO(), monkeypatch, config_file=str(path))
+    server_logger.warning("beware")
+    assert "warning  beware" in stream.getvalue()
+    assert logging.getLogger("example").level == logging.ERROR
+    logging.getLogger("example").setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("log.yaml", "", "must end in .toml or .json"),
+        ("log.toml", "a = ", "is not TOML"),
+        ("log.json", "{", "is not JSON"),
+        ("log.json", "\xff", "is not JSON"),
+        ("log.json", "[]", "must be an object with keys"),
+        ("log.json", '{"version": 3}', "log.json': Unsupported version: 3"),
+        ("log.toml", '[handlers.a]\nclass = "no.Such"', "Unable to configure handler 'a': "),
+        ("log.toml", "[loggers]\nh2asgi = 3", "log.toml'"),
+    ],
+)
+def test_a_file_that_does_not_work_is_one_sentence(
+    server_logger, monkeypatch, tmp_path, name, text, reason
+):
+    path = tmp_path / name
+    path.write_text(text, "latin-1")
+    with pytest.raises(ConfigurationError) as caught:
+        configured(io.StringIO(), monkeypatch, config_file=str(path))
+    assert "--log-config" in str(caught.value)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path):
+    config = LogConfig(config_file=str(tmp_path / "none.toml"))
+    with pytest.raises(ConfigurationError, match=r"cannot read --log-config .*No such file"):
+        logs.check(config)
+
+
+def test_in_the_background_foreign_handlers_are_called_in_a_thread(
+    server_logger, monkeypatch, tmp_path, capsys
+):
+    """And the handlers are as before in the end."""
+    path = tmp_path / "log.toml"
+    text = handlers_of("%(threadName)s") + '[loggers.h2asgi]\nhandlers = ["out"]'
+    path.write_text(text)
+    config = LogConfig(config_file=str(path))
+    logs.configure(config)
+    (own,) = server_logger.handlers
+    with logs.in_background(config):
+        try:
+            raise ValueError("said")
+        except ValueError:
+            server_logger.exception("beware of %s", "it")
+        assert server_logger.handlers != [own]
+    assert server_logger.handlers == [own]
+    written = capsys.readouterr().out
+    assert "MainThread ERROR beware of it" in written
+    assert "ValueError: said" in written
+
+
+def test_in_the_background_all_is_written_in_the_end(server_logger, monkeypatch):
+    stream = configured(io.StringIO(), monkeypatch)
+    with logs.in_background(LogConfig()):
+        for number in range(1000):
+            server_logger.info("line %d", number)
+    server_logger.info("and after")
+    lines = stream.getvalue().splitlines()
+    assert [line.rpartition(" ")[2] for line in lines] == [*map(str, range(1000)), "after"]
+
+
+class Broken(logging.Handler):
+    """Raises for what it is given, as handlers should not; keeps what it was given."""
+
+    def __init__(self, *_: object) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self.complained = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(record.getMessage())
+        raise KeyError(record.getMessage())
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        self.complained += 1
+
+
+def test_a_handler_that_raises_ends_neither_the_thread_nor_the_others(server_logger):
+    broken, other = Broken(), Broken()
+    server_logger.handlers[:] = [broken, other]
+    with logs.in_background(LogConfig()):
+        server_logger.warning("%s", "one")
+        server_logger.warning("two")
+    assert broken.seen == other.seen == ["one", "two"]
+    assert broken.complained == 2
+
+
+def test_what_cannot_be_formatted_is_no_error_of_who_logs(server_logger, monkeypatch, capsys):
+    configured(io.StringIO(), monkeypatch)
+    complaints: list[object] = []
+    for wrap in (False, True):
+        (handler,) = server_logger.handlers
+        with contextlib.ExitStack() as stack:
+            if wrap:
+                server_logger.handlers[:] = [handler, Broken()]
+                stack.enter_context(logs.in_background(LogConfig()))
+            for each in server_logger.handlers:
+                monkeypatch.setattr(each, "handleError", complaints.append)
+            server_logger.warning("%d", "no number")
+    assert len(complaints) == 2
+
+
+def test_the_process_waits_for_its_logs_when_it_ends_at_once(server_logger, monkeypatch):
+    stream = configured(io.StringIO(), monkeypatch)
+    with logs.in_background(LogConfig()):
+        server_logger.warning("first")
+        server_logger.warning("second")
+        logs.flush()
+        assert stream.getvalue().count("\n") == 2

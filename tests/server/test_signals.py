@@ -114,6 +114,26 @@ def test_hup_brings_options_into_use(start: Start, tmp_path: Path) -> None:
     assert "server" not in httpx.get(url, trust_env=False).headers
 
 
+def test_hup_with_mistakes_about_logs(start: Start, tmp_path: Path) -> None:
+    """What can be seen beforehand is refused; otherwise the log goes where it can be read."""
+    options, log_config = tmp_path / "h2asgi.toml", tmp_path / "log.toml"
+    options.write_text("workers = 2\n")
+    command = start("--config", str(options))
+    serving(command, 2)
+    options.write_text('workers = 2\naccess_log_format = "{nothing}"\n')
+    command.send(signal.SIGHUP)
+    line = command.wait_for_error_line(" error ").string
+    assert "--access-log-format has no field {nothing}" in line
+    assert line.endswith(": the workers go on as they are\n")
+    log_config.write_text('[handlers.a]\nclass = "no.Such"\n')
+    options.write_text(f"workers = 2\nlog_config = '{log_config}'\n")
+    command.send(signal.SIGHUP)
+    line = command.wait_for_error_line(" error ").string
+    assert "Unable to configure handler 'a'" in line
+    assert line.endswith(": the server's log goes to stderr\n")
+    command.wait_for_error_line("the workers have been replaced")
+
+
 def test_a_hup_during_a_reload_is_not_lost(start: Start, tmp_path: Path) -> None:
     command = start("--workers", "2")
     url, _ = serving(command, 2)

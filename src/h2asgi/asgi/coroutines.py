@@ -56,6 +56,8 @@ class _Cycle(Protocol):
 
     def request_line(self) -> str: ...
 
+    def log_ids(self) -> dict[str, object]: ...
+
 
 async def receive(cycle: _Cycle) -> Message:
     """See ``HTTPCycle.receive``."""
@@ -110,4 +112,4 @@ async def _conclude(cycle: _Cycle) -> None:
         await cycle.send({"type": "http.response.start", "status": 500, "headers": _ERROR_FIELDS})
         await cycle.send({"type": "http.response.body", "body": _ERROR_BODY})
     except ClientDisconnected:
-        logger.debug("%s: gone before its answer", cycle.request_line())
+        logger.debug("%s: gone before its answer", cycle.request_line(), extra=cycle.log_ids())

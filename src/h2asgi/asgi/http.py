@@ -172,10 +172,14 @@ class HTTPCycle(Response):
         """Log that the application left its response incomplete, if that is its mistake."""
         if self._client_closed and not self.answered:
             # receive() said that it is gone; whom would a 500 be for?
-            logger.debug("%s: client closed its side", self.request_line())
+            logger.debug("%s: client closed its side", self.request_line(), extra=self.log_ids())
             self.abandon()
         elif not (self.answered or self._disconnected):
-            logger.error("%s: returned without completing the response", self.request_line())
+            logger.error(
+                "%s: returned without completing the response",
+                self.request_line(),
+                extra=self.log_ids(),
+            )
 
     def begin_error(self) -> bool:
         """Forget a response that has not begun, for an error to take its place.
@@ -196,8 +200,12 @@ class HTTPCycle(Response):
 
     def log_exception(self, error: BaseException) -> None:
         """Log what the application raised."""
-        log_exception(error, self.request_line(), disconnected=self._disconnected)
+        log_exception(error, self.request_line(), self.log_ids(), disconnected=self._disconnected)
 
     def request_line(self) -> str:
         """Give what logs say of the request."""
         return f"{self.request.method} {self.scope.get('path')!a}"
+
+    def log_ids(self) -> dict[str, object]:
+        """Give what log records say of the request besides, as their attributes."""
+        return self._sink.log_ids(self.request)

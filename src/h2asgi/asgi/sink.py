@@ -6,11 +6,12 @@ from collections.abc import Awaitable
 
 from ..compiled import mypyc_attr
 from .fields import Fields
+from .scope import Request
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Sink:
-    """What an ``asgi.http.HTTPCycle`` calls; all calls but the last two name the stream."""
+    """What an ``asgi.http.HTTPCycle`` calls; all calls but the last three name the stream."""
 
     __slots__ = ()
 
@@ -55,4 +56,8 @@ class Sink:
 
     def application_ended(self, cycle: object) -> None:
         """Take note that the task of an ``HTTPCycle`` is about to end, perhaps by an exception."""
+        raise NotImplementedError
+
+    def log_ids(self, request: Request) -> dict[str, object]:
+        """Say which request it is, for the attributes of log records."""
         raise NotImplementedError

@@ -42,6 +42,7 @@ from .protocol.events import (
 )
 from .protocol.websocket.handshake import HandshakeRejected, check_handshake
 from .state import ApplicationState, Endpoints
+from .tally import CONCURRENCY_LIMIT, STREAMS_LIMIT
 from .tasks import EAGER, begin_task, retrieve, turn_of_the_loop
 from .timer import Timer
 from .trace import RequestRecord, Trace
@@ -132,8 +133,12 @@ class Exchanges(Sink):
             return
         if self._outliving and self._too_many_run():
             self._engine.reset_stream(event.stream_id, ErrorCode.REFUSED_STREAM)
+            if state.tally is not None:
+                state.tally.add(STREAMS_LIMIT)
             return
         if self._limit is not None and state.in_work >= self._limit:
+            if state.tally is not None:
+                state.tally.add(CONCURRENCY_LIMIT)
             self._reject(event, 503, "too many requests at the moment", [RETRY_AFTER])
             return
         covers = self._endpoints.covers
@@ -210,6 +215,8 @@ class Exchanges(Sink):
     ) -> None:
         """Answer what never reaches the application."""
         size = self._respond(request, status, reason, headers)
+        if (tally := self._state.tally) is not None:
+            tally.request_finished(request.http_version, request.method, status, 0.0)
         if self._state.trace is not None:
             self._record(self._state.trace, request, status, size, 0.0)
 
@@ -380,9 +387,14 @@ class Exchanges(Sink):
         stream_id = response.stream_id
         if self._cycles.pop(stream_id, None) is None and stream_id in self._websockets:
             self._handshake_answered(stream_id)
-        trace = self._state.trace
+        tally, trace = self._state.tally, self._state.trace
+        if tally is None and trace is None:
+            return
+        duration = self._loop.time() - response.began
+        if tally is not None:
+            request = response.request
+            tally.request_finished(request.http_version, request.method, response.status, duration)
         if trace is not None:
-            duration = self._loop.time() - response.began
             self._record(trace, response.request, response.status, response.body_size, duration)
 
     def application_ended(self, cycle: object) -> None:

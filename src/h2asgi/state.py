@@ -12,6 +12,7 @@ from .asgi.scope import Application
 from .config import Config
 from .forwarded import Forwarding
 from .health import Health
+from .tally import Tally
 from .trace import Trace
 
 
@@ -21,7 +22,8 @@ class ApplicationState:
 
     ``on_idle`` is called whenever a connection, or the last application task, is gone.
     ``beginning`` counts requests whose application is called in the next turn of the loop.
-    ``forwarding`` and ``health`` are None where nothing is believed and nothing asked.
+    ``forwarding`` and ``health`` are None where nothing is believed and nothing asked, ``tally``
+    where nobody watches.
     """
 
     app: Application
@@ -33,6 +35,7 @@ class ApplicationState:
     on_idle: Callable[[], None] | None = None
     forwarding: Forwarding | None = None
     health: Health | None = None
+    tally: Tally | None = None
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     beginning: int = 0
 

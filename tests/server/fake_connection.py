@@ -31,6 +31,7 @@ class FakeServerState:
     lifespan_state: dict[str, Any] | None = None
     forwarding: Any = None
     health: Any = None
+    tally: Any = None
     connections: set[Any] = field(default_factory=set)
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     on_idle: Any = None

@@ -23,6 +23,7 @@ def test_words_do_not_overlap():
     assert tally.DURATIONS == tally.LAG + tally.LAG_WORDS
     assert len(tally.DURATION_BOUNDS) + 2 == tally.DURATION_WORDS
     assert tally.DURATIONS + len(PROTOCOLS) * tally.DURATION_WORDS == tally.OTHER_REQUESTS
+    assert tally.DURATION_BOUNDS[0] == tally._FIRST_BOUND
     assert tally.OTHER_REQUESTS < tally.KINDS < tally.KINDS_END == tally.WORDS
 
 

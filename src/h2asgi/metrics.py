@@ -54,6 +54,7 @@ def _each(*names: str) -> Values:
 
 
 _MAJOR = _each("HTTP/1", "HTTP/2")
+_FRAMES = list(product(("client", "server"), tally.CODES))
 
 REQUESTS = Family(
     "h2asgi_requests_total", "counter",
@@ -99,12 +100,12 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "h2asgi_stream_resets_total", "counter", "RST_STREAM frames of HTTP/2.",
-        ("by", "code"), list(product(("client", "server"), tally.CODES)), tally.RESETS_RECEIVED,
+        ("sender", "code"), _FRAMES, tally.RESETS_RECEIVED,
     ),
     Family(
         "h2asgi_goaways_total", "counter",
         "GOAWAY frames of HTTP/2; a graceful end has two of the server's.",
-        ("by", "code"), list(product(("client", "server"), tally.CODES)), tally.GOAWAYS_RECEIVED,
+        ("sender", "code"), _FRAMES, tally.GOAWAYS_RECEIVED,
     ),
     Family(
         "h2asgi_limit_trips_total", "counter", "How often a limit was reached.",
@@ -127,7 +128,7 @@ FAMILIES: tuple[Family, ...] = (
         "h2asgi_flow_control_stalls_total", "counter",
         "How often responses had to wait for a client: for the window of an HTTP/2 stream or "
         "connection, or because TCP took no more.",
-        ("by",), _each("stream", "connection", "transport"), tally.STREAM_STALLS,
+        ("cause",), _each("stream", "connection", "transport"), tally.STREAM_STALLS,
     ),
     Family(
         "h2asgi_loop_lag_seconds", "histogram",

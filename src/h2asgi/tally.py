@@ -1,10 +1,10 @@
 """What a process counts, for those who watch: a row of machine words in memory.
 
-Counting is one addition to a word, with nothing looked up but the kind of a request. Words
-are written whole, and each row has one writer, so others can read at any time. Where there are
-several workers, the rows lie in memory that all of them have (``scoreboard.py``): a row is
-handed from a worker that has ended to the next one, which counts on. Nothing is ever moved
-or added up but by who reads, so no sum ever falls.
+Counting is one addition to a word, with nothing looked up but the kind of a request that is
+not like the one before. Words are written whole, and each row has one writer, so others can
+read at any time. Where there are several workers, the rows lie in memory that all of them have
+(``scoreboard.py``): a row is handed from a worker that has ended to the next one, which counts
+on. Nothing is ever moved or added up but by who reads, so no sum ever falls.
 
 No peer can make a row grow: it sends methods, of which only the registered ones are told
 apart, and codes, of which RFC 9113 has fourteen.
@@ -90,7 +90,8 @@ WORDS: Final = 2147
 SIZE: Final = 8 * WORDS
 """Octets of a row."""
 
-_MICROSECONDS: Final = 1_000_000
+_FIRST_BOUND: Final = 0.001
+_MICROSECONDS: Final = 1_000_000.0
 
 _PROTOCOL_INDEX: Final = {name.removeprefix("HTTP/"): at for at, name in enumerate(PROTOCOLS)}
 _METHOD_INDEX: Final = {name: at for at, name in enumerate(METHODS)}
@@ -106,7 +107,7 @@ class Tally:
     Whoever counts takes it over from whoever counted there before.
     """
 
-    __slots__ = ("_end", "_kinds", "words")
+    __slots__ = ("_end", "_histogram", "_kind", "_kinds", "_method", "_status", "_version", "words")
 
     def __init__(self, memory: memoryview) -> None:
         self.words = memory.cast("q")
@@ -116,6 +117,10 @@ class Tally:
             self._kinds[self.words[at]] = at + 1
             at += 2
         self._end = at
+        # Of the last request: what it was like, and where that is counted.
+        self._version = self._method = ""
+        self._status = -1
+        self._kind = self._histogram = 0
 
     def add(self, word: int, amount: int = 1) -> None:
         """Count ``amount`` more."""
@@ -132,15 +137,22 @@ class Tally:
         self, http_version: str, method: str, status: int, duration: float
     ) -> None:
         """Count a request; ``duration`` is in seconds, ``status`` 0 when no response was begun."""
+        if status != self._status or method != self._method or http_version != self._version:
+            self._find(http_version, method, status)
+        words, histogram = self.words, self._histogram
+        words[self._kind] += 1
+        bucket = 0 if duration <= _FIRST_BOUND else bisect_left(DURATION_BOUNDS, duration)
+        words[histogram + bucket] += 1
+        words[histogram + DURATION_WORDS - 1] += int(duration * _MICROSECONDS)
+
+    def _find(self, http_version: str, method: str, status: int) -> None:
+        """Look up where to count, and remember it: the next request is mostly of that kind, too."""
         protocol = _PROTOCOL_INDEX.get(http_version, _HTTP11)
         # What a kind is, as one number that is not 0.
         kind = (status * 16 + _METHOD_INDEX.get(method, _OTHER_METHOD)) * 4 + protocol + 1
-        word = self._kinds.get(kind, 0) or self._new_kind(kind)
-        words = self.words
-        words[word] += 1
-        histogram = DURATIONS + protocol * DURATION_WORDS
-        words[histogram + bisect_left(DURATION_BOUNDS, duration)] += 1
-        words[histogram + DURATION_WORDS - 1] += int(duration * _MICROSECONDS)
+        self._kind = self._kinds.get(kind, 0) or self._new_kind(kind)
+        self._histogram = DURATIONS + protocol * DURATION_WORDS
+        self._version, self._method, self._status = http_version, method, status
 
     def _new_kind(self, kind: int) -> int:
         at = self._end

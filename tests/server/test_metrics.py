@@ -146,8 +146,8 @@ def test_what_processes_have_counted_is_added_up():
     assert seen.of(REQUESTS, protocol="HTTP/1.1", method="PUT", status="none") == 1
     assert seen.of(REQUESTS, protocol="other", method="other", status="other") == 3
     assert seen.of("h2asgi_received_bytes_total") == 10**15 + 2
-    assert seen.of("h2asgi_stream_resets_total", by="server", code="REFUSED_STREAM") == 1
-    assert seen.of("h2asgi_goaways_total", by="client", code="other") == 1
+    assert seen.of("h2asgi_stream_resets_total", sender="server", code="REFUSED_STREAM") == 1
+    assert seen.of("h2asgi_goaways_total", sender="client", code="other") == 1
     assert seen.of("h2asgi_worker_restarts_total", reason="failed") == 1
     assert seen.of("h2asgi_limit_trips_total", limit="unsent") == 1
     assert seen.total("h2asgi_limit_trips_total") == 1

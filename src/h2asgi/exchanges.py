@@ -393,6 +393,7 @@ class Exchanges(Sink):
         duration = self._loop.time() - response.began
         if tally is not None:
             request = response.request
+            assert isinstance(request, RequestReceived)  # whose fields are at hand, compiled
             tally.request_finished(request.http_version, request.method, response.status, duration)
         if trace is not None:
             self._record(trace, response.request, response.status, response.body_size, duration)

@@ -283,7 +283,7 @@ def test_handshakes_and_what_becomes_of_them(run, dev_certificate, authority):
 
     async def main() -> None:
         options = config(
-            metrics="127.0.0.1:0", certfile=str(dev_certificate), tls_handshake_timeout=0.2
+            metrics="127.0.0.1:0", certfile=str(dev_certificate), tls_handshake_timeout=1.0
         )
         async with h2asgi.Server(app, options) as server:
             host, port = server.addresses[0]
@@ -340,6 +340,32 @@ def test_limits_on_connections_are_counted(run):
             assert seen.of("h2asgi_limit_trips_total", limit="connections-per-address") == 1
             first.close()
             second.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("limit", ["connections", "handshakes"])
+def test_whoever_waits_for_a_place_is_counted(run, monkeypatch, dev_certificate, limit):
+    monkeypatch.setattr("h2asgi.listener.HANDSHAKE_PATIENCE", 0.01)
+    options: dict[str, Any] = {"limit_connections": 2}
+    if limit == "handshakes":  # half as many as connections
+        options["certfile"] = str(dev_certificate)
+
+    async def main() -> None:
+        async with h2asgi.Server(app, config(metrics="127.0.0.1:0", **options)) as server:
+            where, count = server.addresses[0], 2 if limit == "handshakes" else 3
+            silent = [await asyncio.open_connection(*where) for _ in range(count)]
+            async with asyncio.timeout(HANG):
+                while True:
+                    seen = await scrape(server.metrics_addresses[0])
+                    if seen.of("h2asgi_limit_trips_total", limit=limit):
+                        break
+                    await asyncio.sleep(0.01)
+            assert seen.total("h2asgi_limit_trips_total") == seen.of(
+                "h2asgi_limit_trips_total", limit=limit
+            )
+            for _, writer in silent:
+                writer.close()
 
     run(main())
 

@@ -35,6 +35,7 @@ from .protocol.http2.frames import PREFACE
 from .protocol.proxy import ProxyHeader
 from .proxied import behind_proxy
 from .state import ApplicationState, Endpoints
+from .tally import RECEIVED_OCTETS
 from .tcp import cut_off, is_delivered, peer_has_closed
 from .timer import Timer
 from .tls_extension import tls_extension
@@ -97,6 +98,7 @@ class Connection:
     ) -> None:
         self._state = state
         self._loop = state.loop
+        self._tally = state.tally
         # The transport's side.
         self._tls = tls
         self._server = server
@@ -132,7 +134,13 @@ class Connection:
         config = self._state.config
         timeouts = config.timeouts
         self._output = Output(
-            self._transport, self._timer, self._loop, timeouts, self._state.unsent, self.cut_off
+            self._transport,
+            self._timer,
+            self._loop,
+            timeouts,
+            self._state.unsent,
+            self.cut_off,
+            self._tally,
         )
         peer = transport.get_extra_info("peername")
         ssl_object = transport.get_extra_info("ssl_object") if self._tls else None
@@ -146,6 +154,8 @@ class Connection:
         )
         if self._proxied is not None:
             self._endpoints = behind_proxy(self._endpoints, self._proxied)
+        if ssl_object is not None and self._tally is not None:
+            self._tally.handshake_done(ssl_object.version(), bool(ssl_object.session_reused))
         if age := timeouts.max_connection_age:
             spread = _random.uniform(1 - AGE_SPREAD, 1 + AGE_SPREAD)
             self._timer.set(self._reach_age, self._loop.time() + age * spread)
@@ -175,6 +185,8 @@ class Connection:
     def buffer_updated(self, nbytes: int) -> None:
         """Feed the engine; its events start tasks and wake them, one flush answers."""
         data = self._state.read_buffer[:nbytes]
+        if self._tally is not None:
+            self._tally.add(RECEIVED_OCTETS, nbytes)
         if self._bypass is not None:
             taken = self._bypass(data)
             if taken == nbytes:
@@ -225,6 +237,8 @@ class Connection:
             # What is unread and unsent leaves its budgets.
             self._engine.receive_eof(self._loop.time())
             self._engine.terminate(ErrorCode.NO_ERROR, "the connection is lost")
+            if self._tally is not None:
+                self._tally.connection_ended(self._engine.http_version)
         self._state.connections.discard(self)
         self._lost()
         self._tell_server()
@@ -356,6 +370,8 @@ class Connection:
 
     def _start(self, engine: Engine) -> None:
         self._engine = engine
+        if self._tally is not None:
+            self._tally.connection_began(engine.http_version)
         self._exchanges = Exchanges(
             self._state, self._endpoints, engine, self._schedule_flush, self._timer
         )
@@ -398,6 +414,7 @@ class Connection:
                 websocket=websocket,
                 limits=limits,
                 unsent=self._state.unsent,
+                tally=self._tally,
             )
         )
 

@@ -15,6 +15,7 @@ from typing import Protocol
 from . import line, process
 from .noted_signals import NotedSignals
 from .scoreboard import Scoreboard
+from .tally import WORKERS_FAILED, WORKERS_REPLACED
 from .worker import Ties, spread
 
 logger = logging.getLogger("h2asgi")
@@ -94,7 +95,7 @@ class Foreman(Protocol):
 class Crew:
     """``count`` slots with their workers."""
 
-    def __init__(self, count: int, foreman: Foreman) -> None:
+    def __init__(self, count: int, foreman: Foreman, *, counted: bool = False) -> None:
         self.slots = [Slot(number) for number in range(1, count + 1)]
         self.stop_time = 0.0
         """Seconds that a worker has to finish, before it is killed."""
@@ -105,7 +106,8 @@ class Crew:
         self.generation = 0
         """What workers that are forked now belong to: it counts the changes of what they are."""
         self._foreman = foreman
-        self._scoreboard = Scoreboard((1 + SPARE_ROWS) * count)
+        self._scoreboard = Scoreboard((1 + SPARE_ROWS) * count, counted=counted)
+        self._tallies = self._scoreboard.tallies()
 
     @property
     def workers(self) -> list[Worker]:
@@ -185,7 +187,12 @@ class Crew:
                     if worker.pid == pid:
                         worker.hang_up()
                         self._scoreboard.give_back(worker.row)
+                        self._count_end(worker)
                         self._foreman.on_ended(slot, worker, os.waitstatus_to_exitcode(status))
+
+    def _count_end(self, worker: Worker) -> None:
+        if self._tallies is not None:
+            self._tallies.own.add(WORKERS_REPLACED if worker.stopping else WORKERS_FAILED)
 
     def look(self) -> None:
         """Kill who hangs or does not stop in time."""

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from . import banner, key_pairs, sockets
+from . import banner, key_pairs, metrics, sockets
 from .config import BindConfig, Config, TLSConfig
 from .errors import ConfigurationError
 from .health import Service
@@ -19,6 +19,7 @@ from .key_pairs import KeyPair
 from .listener import Colleagues
 from .protocol.engines import engine_notes
 from .sockets import How, ListeningSocket
+from .tally import Tallies, of_one_process
 from .tls import certificate_warnings, create_context
 from .tls_context import ServerContext
 from .trust import Trusted
@@ -31,7 +32,8 @@ class Endpoint:
     """``notes`` are lines for the operator, to be shown once it serves.
 
     On ``redirect_sockets`` clients are sent to https, on ``redirect_port``. On ``health_sockets``
-    health checks are answered, for the ``service`` where there are several workers. ``trusted``
+    health checks are answered, for the ``service`` where there are several workers; on
+    ``metrics_sockets``, which may be the same, those who watch, from ``tallies``. ``trusted``
     are believed about their clients; ``proxies`` are the same if they use the PROXY protocol.
     With ``reuse_port``, ``further_sockets`` are those of the second worker and so on.
     ``tls`` names the files of the certificate. It is ``shared`` among workers.
@@ -43,10 +45,12 @@ class Endpoint:
     redirect_sockets: Sequence[ListeningSocket] = ()
     redirect_port: int = 0
     health_sockets: Sequence[ListeningSocket] = ()
+    metrics_sockets: Sequence[ListeningSocket] = ()
     trusted: Trusted = field(default_factory=lambda: Trusted(()))
     proxies: Trusted | None = None
     colleagues: Colleagues | None = None
     service: Service | None = None
+    tallies: Tallies | None = None
     notes: list[str] = field(default_factory=list)
     tls: TLSConfig | None = None
     inherited: Inherited = field(default_factory=Inherited)
@@ -60,11 +64,20 @@ class Endpoint:
     def every_socket(self) -> list[ListeningSocket]:
         """Give each listening socket once."""
         further = (listening for group in self.further_sockets for listening in group)
-        every = (*self.sockets, *further, *self.redirect_sockets, *self.health_sockets)
+        every = (*self.sockets, *further, *self._further_ports())
         return list({id(listening): listening for listening in every}.values())
 
+    def _further_ports(self) -> Sequence[ListeningSocket]:
+        """Give those that all workers share in any case."""
+        return (*self.redirect_sockets, *self.health_sockets, *self.metrics_sockets)
+
     def of_worker(
-        self, index: int, count: int, colleagues: Colleagues, service: Service
+        self,
+        index: int,
+        count: int,
+        colleagues: Colleagues,
+        service: Service,
+        tallies: Tallies | None = None,
     ) -> Endpoint:
         """Give a worker's part, in its process: all, or with ``reuse_port`` sockets of its own.
 
@@ -74,17 +87,22 @@ class Endpoint:
         if self.further_sockets:
             groups = (self.sockets, *self.further_sockets)
             mine = [listening for group in groups[index::count] for listening in group]
-            shared = (*self.redirect_sockets, *self.health_sockets)
-            kept = {listening.sock for listening in (*mine, *shared)}
+            kept = {listening.sock for listening in (*mine, *self._further_ports())}
             for listening in self.every_socket():
                 if listening.sock not in kept:
                     listening.sock.close()  # or connections would wait there for nobody
+        health = [replace(found, file=None) for found in self.health_sockets]
+        metrics_sockets = health
+        if self.metrics_sockets is not self.health_sockets:
+            metrics_sockets = [replace(found, file=None) for found in self.metrics_sockets]
         unique = {id(listening): listening for listening in mine}.values()
         return replace(
             self,
             sockets=[replace(listening, file=None) for listening in unique],
             redirect_sockets=[replace(found, file=None) for found in self.redirect_sockets],
-            health_sockets=[replace(found, file=None) for found in self.health_sockets],
+            health_sockets=health,
+            metrics_sockets=metrics_sockets,
+            tallies=tallies,
             further_sockets=(),
             colleagues=None if self.further_sockets else colleagues,
             service=service,
@@ -124,7 +142,8 @@ class Endpoint:
         """Stop listening; harmless when it was done before."""
         for listening in self.every_socket():
             listening.close()
-        self.sockets = self.redirect_sockets = self.health_sockets = self.further_sockets = ()
+        self.sockets = self.redirect_sockets = self.further_sockets = ()
+        self.health_sockets = self.metrics_sockets = ()
 
 
 def open_endpoint(config: Config, inherited: Inherited | None = None, workers: int = 1) -> Endpoint:
@@ -139,6 +158,8 @@ def open_endpoint(config: Config, inherited: Inherited | None = None, workers: i
     try:
         if config.proxies.health_bind is not None:
             _health(endpoint, config, config.proxies.health_bind, how)
+        if config.metrics.address is not None:
+            _metrics(endpoint, config, config.metrics.address, how)
         wanted = _wanted(config, how.inherited)
         endpoint.sockets = sockets.listen(wanted, how)
         if config.bind.redirect_http is not None:
@@ -194,6 +215,19 @@ def _health(endpoint: Endpoint, config: Config, address: str, how: How) -> None:
     endpoint.health_sockets = sockets.listen(wanted, replace(how, reuse_port=False))
     for url in banner.urls([found.address for found in endpoint.health_sockets], "http"):
         endpoint.notes.append(f"health checks are answered on {url}, {config.proxies.health_path}")
+
+
+def _metrics(endpoint: Endpoint, config: Config, address: str, how: How) -> None:
+    metrics.check_library()
+    endpoint.tallies = of_one_process()
+    wanted = sockets.parse_metrics(address)
+    health = config.proxies.health_bind
+    if health is not None and sockets.parse_health(health) == wanted:
+        endpoint.metrics_sockets = endpoint.health_sockets
+    else:
+        endpoint.metrics_sockets = sockets.listen(wanted, replace(how, reuse_port=False))
+    for url in banner.urls([found.address for found in endpoint.metrics_sockets], "http"):
+        endpoint.notes.append(f"metrics are shown on {url}, {metrics.PATH}")
 
 
 def _certificate(tls: TLSConfig) -> TLSConfig:

@@ -44,6 +44,7 @@ from .protocol.websocket.handshake import HandshakeRejected, check_handshake
 from .request_ids import FieldsWithID, RequestIDs
 from .slow_requests import SlowRequests
 from .state import ApplicationState, Endpoints
+from .tally import CONCURRENCY_LIMIT, STREAMS_LIMIT
 from .tasks import EAGER, begin_task, retrieve, turn_of_the_loop
 from .timer import Timer
 from .trace import RequestRecord, Trace
@@ -145,8 +146,12 @@ class Exchanges(Sink):
             defaults = self._settle_id(self._request_ids, event)
         if self._outliving and self._too_many_run():
             self._engine.reset_stream(event.stream_id, ErrorCode.REFUSED_STREAM)
+            if state.tally is not None:
+                state.tally.add(STREAMS_LIMIT)
             return
         if self._limit is not None and state.in_work >= self._limit:
+            if state.tally is not None:
+                state.tally.add(CONCURRENCY_LIMIT)
             self._reject(event, 503, "too many requests at the moment", [RETRY_AFTER])
             return
         covers = self._endpoints.covers
@@ -230,6 +235,8 @@ class Exchanges(Sink):
         """Answer what never reaches the application."""
         id_fields = self._id_fields(request)
         size = self._respond(request, status, reason, headers + id_fields)
+        if (tally := self._state.tally) is not None:
+            tally.request_finished(request.http_version, request.method, status, 0.0)
         if self._state.trace is not None:
             self._record(self._state.trace, request, status, size, 0.0, id_fields)
 
@@ -412,14 +419,17 @@ class Exchanges(Sink):
         stream_id = response.stream_id
         if self._cycles.pop(stream_id, None) is None and stream_id in self._websockets:
             self._handshake_answered(stream_id)
-        trace, slow = self._state.trace, self._slow
-        if trace is None and slow is None:
+        tally, trace, slow = self._state.tally, self._state.trace, self._slow
+        if tally is None and trace is None and slow is None:
             return
         duration = self._loop.time() - response.began
+        request = response.request
+        if tally is not None:
+            assert isinstance(request, RequestReceived)  # whose fields are at hand, compiled
+            tally.request_finished(request.http_version, request.method, response.status, duration)
         if slow is not None:
             slow.finished(response, duration)
         if trace is not None:
-            request = response.request
             id_fields = self._id_fields(request)
             self._record(trace, request, response.status, response.body_size, duration, id_fields)
 

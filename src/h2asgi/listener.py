@@ -20,6 +20,15 @@ from .admission import Admission, Place
 from .callbacks import BufferedProtocol, Callbacks
 from .protocol.proxy import MalformedProxyHeader, ProxyHeader, ProxyHeaderParser
 from .sockets import ListeningSocket
+from .tally import (
+    ADDRESS_LIMIT,
+    CONNECTIONS_LIMIT,
+    HANDSHAKE_FAULTS,
+    HANDSHAKE_TIMEOUTS,
+    HANDSHAKES_LEFT,
+    HANDSHAKES_LIMIT,
+    Tally,
+)
 from .tls_shared import SharedByTransports
 from .tls_transport import TLSTransport
 from .trust import Trusted
@@ -90,7 +99,7 @@ class Listener:
     are those of ``Admission``; ``on_full`` is called when somebody waits for a place that is
     not there, and again every ``ROOM_INTERVAL``. With ``proxies`` connections are taken from
     those alone, and only with a header of the PROXY protocol in front, which has its part of
-    ``handshake_timeout``.
+    ``handshake_timeout``. ``tally`` counts limits that are reached, and handshakes that fail.
     """
 
     def __init__(
@@ -106,8 +115,10 @@ class Listener:
         limit_name: str = "--limit-connections",
         colleagues: Colleagues | None = None,
         proxies: Trusted | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self._proxies = proxies
+        self._tally = tally
         self._colleagues = colleagues
         self._fewest = 0  # that a colleague had at the end of the last pause
         self._share = 1  # connections to take at the end of one
@@ -206,6 +217,7 @@ class Listener:
             host = None  # whose address counts is in the header
         place = self._admission.enter(host)
         if place is None:
+            self._count(ADDRESS_LIMIT)
             logger.debug("%s has as many connections as one address may have", peer[0])
             sock.close()
             return
@@ -224,6 +236,7 @@ class Listener:
     def _await_room(self) -> None:
         """Pause until one more connection may come."""
         if self._admission.full:
+            self._count(CONNECTIONS_LIMIT)
             self._warn_of_limit()
             self._on_full()
             delay = ROOM_INTERVAL
@@ -231,6 +244,7 @@ class Listener:
             oldest, began = next(iter(self._handshakes.items()))
             delay = max(0.0, began + HANDSHAKE_PATIENCE - self._loop.time())
             if not delay:  # it is over within a turn or two
+                self._count(HANDSHAKES_LIMIT)
                 logger.debug("a handshake gives way to a new connection")
                 oldest.cancel()
         self._awaiting_room = True
@@ -327,7 +341,7 @@ class Listener:
             protocol = self._factory(server, place.leave, header)
             if self.ssl_context is not None:
                 transport = TLSTransport(self._loop, sock, self.ssl_context, self._shared)
-                await transport.handshake(left)
+                await self._shake_hands(transport, left)
         except BaseException:
             sock.close()  # no transport will
             raise
@@ -335,6 +349,21 @@ class Listener:
             await self._loop.connect_accepted_socket(lambda: BufferedProtocol(protocol), sock)
         else:
             transport.start(protocol)
+
+    async def _shake_hands(self, transport: TLSTransport, timeout: float) -> None:
+        try:
+            await transport.handshake(timeout)
+        except OSError as error:
+            if isinstance(error, TimeoutError):
+                self._count(HANDSHAKE_TIMEOUTS)
+            else:
+                fault = isinstance(error, ssl.SSLError)
+                self._count(HANDSHAKE_FAULTS if fault else HANDSHAKES_LEFT)
+            raise
+
+    def _count(self, word: int) -> None:
+        if self._tally is not None:
+            self._tally.add(word)
 
     async def _read_header(self, sock: socket.socket, place: Place) -> ProxyHeader:
         """Read whose the connection is, and nothing behind that."""
@@ -351,6 +380,7 @@ class Listener:
         header = parser.header
         assert header is not None
         if header.source is not None and not place.count_for(header.source[0]):
+            self._count(ADDRESS_LIMIT)
             raise ConnectionAbortedError(
                 f"{header.source[0]} has as many connections as one address may have"
             )

@@ -25,7 +25,7 @@ ENVIRONMENT_PREFIX = "H2ASGI_"
 
 TOPICS = (
     *("Application", "Processes", "Listening", "TLS", "Load balancers", "Protocols"),
-    *("WebSockets", "Timeouts", "Limits", "Logging", "Development"),
+    *("WebSockets", "Timeouts", "Limits", "Logging", "Metrics", "Development"),
 )
 """The order in which ``--help`` and ``--print-config`` show the options."""
 

@@ -10,6 +10,7 @@ from .config import Timeouts
 from .limits import WatchedBudget
 from .protocol.engine import Engine
 from .protocol.pace import Pace, Transfer
+from .tally import SENT_OCTETS, TRANSPORT_STALLS, Tally
 from .timer import Timer
 
 WRITE_SIZE: Final = 128 * 1024
@@ -38,6 +39,7 @@ class Output:
         "_loop",
         "_on_stall",
         "_pace",
+        "_tally",
         "_timer",
         "_transfer",
         "_transport",
@@ -57,6 +59,7 @@ class Output:
         timeouts: Timeouts,
         unsent: WatchedBudget,
         on_stall: Callable[[str], None],
+        tally: Tally | None = None,
     ) -> None:
         self._transport = transport
         self._timer = timer
@@ -64,6 +67,7 @@ class Output:
         self._pace = Pace(timeouts.write, timeouts.min_transfer_rate)
         self._unsent = unsent
         self._on_stall = on_stall
+        self._tally = tally
         self.paused = False
         self._writes = 0  # since it was last looked whether they are kept
         self._written = 0  # octets, in all
@@ -80,6 +84,8 @@ class Output:
     def pause(self) -> None:
         """Stop asking the engine."""
         self.paused = True
+        if self._tally is not None:
+            self._tally.add(TRANSPORT_STALLS)
         self._hold(self._transport.get_write_buffer_size())
         if not self._timer.is_set(self._look):
             self._look_later()
@@ -109,6 +115,8 @@ class Output:
             if data:
                 transport.write(data)
                 self._written += len(data)
+                if self._tally is not None:
+                    self._tally.add(SENT_OCTETS, len(data))
                 self._writes += 1
                 if self._writes > MAX_WRITES:
                     self._look_whether_kept()
@@ -122,6 +130,8 @@ class Output:
         """Hand over octets that no engine has, unless ``paused``."""
         self._transport.write(data)
         self._written += len(data)
+        if self._tally is not None:
+            self._tally.add(SENT_OCTETS, len(data))
         self._writes += 1
         if self._writes > MAX_WRITES:
             self._look_whether_kept()
@@ -138,6 +148,8 @@ class Output:
             if not data:
                 return
             self._transport.write(data)
+            if self._tally is not None:
+                self._tally.add(SENT_OCTETS, len(data))
 
     def _look_later(self) -> None:
         self._timer.set(self._look, self._loop.time() + self._pace.interval)

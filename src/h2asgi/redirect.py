@@ -63,6 +63,7 @@ class RedirectPort:
             loop=state.loop,
             default_headers=state.default_headers,
             trace=state.trace,
+            tally=state.tally,
             on_idle=state.on_idle,
             forwarding=state.forwarding,
             request_ids=state.request_ids,

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 
 from .connection import Connection
 from .limits import WatchedBudget
+from .tally import UNSENT_LIMIT, Tally
 
 logger = logging.getLogger("h2asgi")
 
@@ -39,11 +40,16 @@ class Relief:
     """Owns what was seen at the last look. ``budget`` counts what waits for ``connections``."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, connections: set[Connection], budget: WatchedBudget
+        self,
+        loop: asyncio.AbstractEventLoop,
+        connections: set[Connection],
+        budget: WatchedBudget,
+        tally: Tally | None = None,
     ) -> None:
         self._loop = loop
         self._connections = connections
         self._budget = budget
+        self._tally = tally
         self._look_due: asyncio.Handle | None = None
         self._cut_due: asyncio.Handle | None = None
         self._taken: dict[Connection, int] = {}  # octets in all, at the last look
@@ -93,6 +99,8 @@ class Relief:
                 return
             excess -= unsent[one]
             one.cut_off("responses that wait fill their budget")
+            if self._tally is not None:
+                self._tally.add(UNSENT_LIMIT)
             self._warn()
 
     def _warn(self) -> None:

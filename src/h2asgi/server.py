@@ -29,8 +29,9 @@ from .importer import ASGIApplication, import_application
 from .lifespan import Lifespan
 from .limits import WatchedBudget
 from .listener import Listener, ServerAddress
-from .monitoring import MonitoringPort
+from .monitoring import MonitoringPorts
 from .protocol.proxy import ProxyHeader
+from .pulse import Pulse
 from .redirect import RedirectPort
 from .relief import Relief
 from .request_ids import RequestIDs
@@ -86,7 +87,10 @@ class Server:
         self.health_addresses: list[tuple[str, int] | str] = []
         """Where it answers health checks in the clear, with ``health_bind``."""
         self._redirect: RedirectPort | None = None
-        self._monitoring: MonitoringPort | None = None
+        self.metrics_addresses: list[tuple[str, int] | str] = []
+        """Where it shows metrics in the clear, with ``metrics``."""
+        self._monitoring: MonitoringPorts | None = None
+        self._pulse: Pulse | None = None
         self._health: Health | None = None
         self._request_ids: RequestIDs | None = None
         self._config = replace(config or Config(), app=app)
@@ -141,6 +145,7 @@ class Server:
         self.addresses = self._endpoint.addresses
         self.redirect_addresses = [found.address for found in self._endpoint.redirect_sockets]
         self.health_addresses = [found.address for found in self._endpoint.health_sockets]
+        self.metrics_addresses = [found.address for found in self._endpoint.metrics_sockets]
 
     def close_sockets(self) -> None:
         """Stop listening; harmless when it was done before."""
@@ -155,9 +160,13 @@ class Server:
         self._default_fields = DefaultFields(server=config.server_header, date=config.date_header)
         self._default_fields.start(loop)
         self._state = self._make_state(self._application, loop)
-        self._relief = Relief(loop, self._state.connections, self._state.unsent)
-        if self._endpoint.health_sockets:
-            self._monitoring = MonitoringPort(self._endpoint, self._state)
+        tally = self._state.tally
+        self._relief = Relief(loop, self._state.connections, self._state.unsent, tally)
+        if tally is not None:
+            self._pulse = Pulse(self._state, tally)
+            self._pulse.start()
+        if self._endpoint.health_sockets or self._endpoint.metrics_sockets:
+            self._monitoring = MonitoringPorts(self._endpoint, self._state)
             if self._endpoint.inherited.predecessor is None:  # which would answer till then
                 self._monitoring.start()
         try:
@@ -189,6 +198,7 @@ class Server:
             forwarding=Forwarding(endpoint.trusted, proxies.fields) if proxies.fields else None,
             health=self._health,
             request_ids=self._request_ids,
+            tally=None if endpoint.tallies is None else endpoint.tallies.own,
             unsent=WatchedBudget(config.limits.unsent),
         )
 
@@ -206,6 +216,7 @@ class Server:
             on_full=self._make_room,
             colleagues=endpoint.colleagues,
             proxies=endpoint.proxies,
+            tally=self._state.tally,
         )
         self._listener.start()
         if endpoint.redirect_sockets:
@@ -276,6 +287,8 @@ class Server:
         """End what goes on beside the application."""
         self._default_fields.stop()
         self._relief.stop()
+        if self._pulse is not None:
+            self._pulse.stop()
         if self._monitoring is not None:
             await self._monitoring.stop()
 

@@ -169,6 +169,11 @@ def parse_health(text: str) -> list[Address]:
     return [_parse_bind(text, "--health-bind")]
 
 
+def parse_metrics(text: str) -> list[Address]:
+    """The same for metrics."""
+    return [_parse_bind(text, "--metrics")]
+
+
 def _parse_bind(text: str, option: str = "--bind") -> Address:
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")

@@ -13,6 +13,7 @@ from .config import Config
 from .forwarded import Forwarding
 from .health import Health
 from .request_ids import RequestIDs
+from .tally import Tally
 from .trace import Trace
 
 
@@ -23,7 +24,7 @@ class ApplicationState:
     ``on_idle`` is called whenever a connection, or the last application task, is gone.
     ``beginning`` counts requests whose application is called in the next turn of the loop.
     ``forwarding`` and ``health`` are None where nothing is believed and nothing asked,
-    ``request_ids`` where requests have none.
+    ``request_ids`` where requests have none, ``tally`` where nobody watches.
     """
 
     app: Application
@@ -36,6 +37,7 @@ class ApplicationState:
     forwarding: Forwarding | None = None
     health: Health | None = None
     request_ids: RequestIDs | None = None
+    tally: Tally | None = None
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     beginning: int = 0
 

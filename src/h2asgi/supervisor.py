@@ -73,7 +73,7 @@ def supervise(config: Config, reread: Callable[[], Config] | None = None) -> int
     if placed is not None:
         slot, ties = placed
         identity.become()
-        part = endpoint.of_worker(slot.number - 1, count, ties, ties)
+        part = endpoint.of_worker(slot.number - 1, count, ties, ties, ties.tallies)
         serve(supervisor.config, part, ties)
         return 0
     endpoint.close()
@@ -93,7 +93,7 @@ class Supervisor:
         self.exit_code = 0
         self._reread = reread
         self._endpoint = endpoint
-        self._crew = Crew(count, self)
+        self._crew = Crew(count, self, counted=endpoint.tallies is not None)
         self._use(config)
         self._crew.slots[0].spawn_at = 0.0  # the others follow: what fails is to be said once
         self._rotation = Rotation()
@@ -328,6 +328,7 @@ class Supervisor:
             new,
             workers=old.workers,
             bind=old.bind,
+            metrics=old.metrics,
             proxies=replace(old.proxies, drain_delay=new.proxies.drain_delay),
             processes=replace(
                 old.processes,

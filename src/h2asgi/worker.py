@@ -20,6 +20,7 @@ from .health import State
 from .logs import AccessLog
 from .scoreboard import NOT_ACCEPTING, Scoreboard
 from .server import Server, run_server
+from .tally import Tallies
 from .trace import RequestRecord, Trace
 
 logger = logging.getLogger("h2asgi")
@@ -46,6 +47,11 @@ class Ties:
     scoreboard: Scoreboard
     row: int
     line: socket.socket
+
+    @property
+    def tallies(self) -> Tallies | None:
+        """Where the worker counts, and its colleagues do."""
+        return self.scoreboard.tallies(self.row)
 
     def publish(self, connections: int) -> None:
         """See ``listener.Colleagues``."""

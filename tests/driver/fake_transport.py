@@ -60,6 +60,7 @@ class FakeLoop(asyncio.SelectorEventLoop):
 class SSLObject:
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     server_cert = covers = None
+    session_reused = False
 
     def __init__(self, alpn: str | None) -> None:
         self._alpn = alpn

@@ -32,6 +32,7 @@ class FakeServerState:
     forwarding: Any = None
     health: Any = None
     request_ids: Any = None
+    tally: Any = None
     connections: set[Any] = field(default_factory=set)
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     on_idle: Any = None

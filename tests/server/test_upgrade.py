@@ -139,13 +139,16 @@ def test_the_successor_can_be_replaced_too(start: Start, upgrade: Upgrade) -> No
 
 
 @WORKERS
-def test_health_checks_say_nothing_of_it(
-    start: Start, tmp_path: Path, upgrade: Upgrade, workers: str
+@pytest.mark.parametrize("path_asked", ["/healthz", "/metrics"])
+def test_health_checks_and_metrics_say_nothing_of_it(
+    start: Start, tmp_path: Path, upgrade: Upgrade, workers: str, path_asked: str
 ) -> None:
     """The service goes on; and there is no delay, which is for load balancers to take note."""
     path = tmp_path / "health.sock"
     health = ("--health-path", "/healthz", "--health-bind", f"unix:{path}")
-    command = start("--workers", workers, "--drain-delay", "600", *health)
+    metrics = ("--metrics", f"unix:{path}")
+    command = start("--workers", workers, "--drain-delay", "600", *health, *metrics)
+    request = f"GET {path_asked} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n".encode()
     serving(command, 0 if workers == "1" else 2)
     over = threading.Event()
     answers: set[bytes] = set()
@@ -155,7 +158,7 @@ def test_health_checks_say_nothing_of_it(
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.settimeout(HANG)
                 sock.connect(str(path))
-                sock.sendall(b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+                sock.sendall(request)
                 answers.add(sock.recv(4096)[:12])
 
     with concurrent.futures.ThreadPoolExecutor(1) as probing:

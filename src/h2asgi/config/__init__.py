@@ -15,6 +15,7 @@ from typing import Any, Literal
 from .bounds import MAX_HEADER_FIELDS, Limits, Timeouts
 from .listening import BindConfig, TLSConfig
 from .logging import LogConfig
+from .metrics import MetricsConfig
 from .option import KIB, MIB, option
 from .processes import ProcessConfig
 from .protocols import HTTP1Config, HTTP2Config, WebSocketConfig
@@ -31,6 +32,7 @@ __all__ = [
     "HTTP2Config",
     "Limits",
     "LogConfig",
+    "MetricsConfig",
     "ProcessConfig",
     "ProxyConfig",
     "ReloadConfig",
@@ -88,3 +90,4 @@ class Config:
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)
     log: LogConfig = field(default_factory=LogConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)

@@ -15,6 +15,7 @@ from typing import ClassVar
 from ...config import HTTP2Config, Limits, Timeouts
 from ...errors import ErrorCode, PeerConnectionError
 from ...limits import UNREAD_BODIES, UNSENT, Budget, WatchedBudget
+from ...tally import RESETS_SENT, UNCOUNTED, Tally
 from ..engine import Engine
 from ..events import ConnectionTerminated, Event, Headers, SendQueueDrained
 from . import frames
@@ -43,7 +44,7 @@ class HTTP2Engine(Engine):
     """See ``protocol.engine.Engine`` for the rules of use.
 
     ``unread_bodies`` and ``unsent`` count the octets of all connections; one that is alone has
-    its own.
+    its own. ``tally`` counts what happens on them.
     """
 
     name: ClassVar[str]
@@ -61,20 +62,23 @@ class HTTP2Engine(Engine):
         websocket: bool = False,
         limits: Limits | None = None,
         unsent: WatchedBudget | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self._config = config
         self._timeouts = timeouts
         self._codec = self.codec_type(config.max_header_list_size)
         self._streams = StreamTable()
         limits = limits or Limits()
-        self._budgets = PeerBudgets(limits)
+        self._tally = tally = tally or UNCOUNTED
+        self._budgets = PeerBudgets(limits, tally)
         self._sender = Sender(
             ResponseSections(self._codec),
             self._streams,
             self._budgets,
             unsent or WatchedBudget(UNSENT),
+            tally,
         )
-        self._goaway = Goaway(self._sender, self._streams)
+        self._goaway = Goaway(self._sender, self._streams, tally)
         priorities = None
         if config.priorities:
             priorities = Priorities(config.max_concurrent_streams, self._streams, self._sender)
@@ -92,6 +96,7 @@ class HTTP2Engine(Engine):
             priorities,
             self._budgets,
             unread_bodies or Budget(UNREAD_BODIES),
+            tally,
         )
         self._transfers = Transfers(timeouts, self._streams, self._sender)
         self._keep_alive = KeepAlive(timeouts.http2_ping_interval, timeouts.http2_ping_timeout, now)
@@ -201,6 +206,7 @@ class HTTP2Engine(Engine):
         stream = self._live(stream_id)
         if stream is not None:
             self._sender.write(frames.rst_stream(stream_id, error_code))
+            self._tally.code(RESETS_SENT, error_code)
             self._receiver.close(stream, by_us=True)
             if error_code == ErrorCode.REFUSED_STREAM:
                 self._count_refusal()
@@ -284,6 +290,7 @@ class HTTP2Engine(Engine):
                 # Section 8.1: an answer ahead of its request's end asks the
                 # client to stop sending.
                 self._sender.write(frames.rst_stream(stream.stream_id, ErrorCode.NO_ERROR))
+                self._tally.code(RESETS_SENT, ErrorCode.NO_ERROR)
             self._receiver.close(stream, by_us=not stream.request_ended)
 
     # The end of the connection.

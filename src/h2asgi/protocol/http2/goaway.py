@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ...errors import ErrorCode
+from ...tally import GOAWAYS_SENT, Tally
 from . import frames
 from .sender import Sender
 from .stream import MAX_STREAM_ID, StreamTable
@@ -27,11 +28,15 @@ class Goaway:
     that is served. No request falls in between.
     """
 
-    __slots__ = ("_sender", "_streams", "begun", "deadline", "last_stream_id", "peer_is_leaving")
+    __slots__ = (
+        *("_sender", "_streams", "_tally"),
+        *("begun", "deadline", "last_stream_id", "peer_is_leaving"),
+    )
 
-    def __init__(self, sender: Sender, streams: StreamTable) -> None:
+    def __init__(self, sender: Sender, streams: StreamTable, tally: Tally) -> None:
         self._sender = sender
         self._streams = streams
+        self._tally = tally
         self.begun = False
         self.deadline: float | None = None  # while the PING is out
         self.last_stream_id = MAX_STREAM_ID  # above it nothing is served
@@ -49,6 +54,7 @@ class Goaway:
         self.begun = True
         self.deadline = now + (SHUTDOWN_GRACE if self._streams.open else IDLE_SHUTDOWN_GRACE)
         self._sender.write(frames.goaway(MAX_STREAM_ID, ErrorCode.NO_ERROR))
+        self._tally.code(GOAWAYS_SENT, ErrorCode.NO_ERROR)
         self._sender.write(frames.ping(SHUTDOWN_PING, ack=False))
 
     def ping_acknowledged(self) -> None:
@@ -61,3 +67,4 @@ class Goaway:
         """Name the last stream that is served. It may only ever fall."""
         self.last_stream_id = min(self.last_stream_id, self._streams.highest)
         self._sender.write(frames.goaway(self.last_stream_id, error_code, reason.encode()))
+        self._tally.code(GOAWAYS_SENT, error_code)

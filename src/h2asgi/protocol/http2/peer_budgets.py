@@ -13,6 +13,7 @@ from __future__ import annotations
 from ...config import Limits
 from ...errors import ErrorCode, PeerConnectionError
 from ...limits import RateBudget
+from ...tally import CONTROL_LIMIT, RESET_LIMIT, Tally
 from .stream import MAX_STREAM_ID
 
 
@@ -26,9 +27,10 @@ class PeerBudgets:
     ``last_stream_id`` is the last one before the connection ends in good grace.
     """
 
-    __slots__ = ("_control_frames", "_resets", "earned", "last_stream_id")
+    __slots__ = ("_control_frames", "_resets", "_tally", "earned", "last_stream_id")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, tally: Tally) -> None:
+        self._tally = tally
         self._resets = RateBudget(limits.http2_reset_burst, limits.http2_reset_rate)
         self._control_frames = RateBudget(limits.http2_control_burst, limits.http2_control_rate)
         self.earned = 0
@@ -38,6 +40,7 @@ class PeerBudgets:
     def lose_request(self, now: float) -> None:
         """Count a request that was reset by the peer, refused, rejected or malformed."""
         if not self._resets.consume(now):
+            self._tally.add(RESET_LIMIT)
             raise PeerConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "too many streams are reset")
 
     def take_control_frame(self, now: float, amount: int = 1) -> None:
@@ -45,6 +48,7 @@ class PeerBudgets:
         if self.earned >= amount:
             self.earned -= amount
         elif not self._control_frames.consume(now, amount):
+            self._tally.add(CONTROL_LIMIT)
             raise PeerConnectionError(
                 ErrorCode.ENHANCE_YOUR_CALM, "too many frames without content"
             )

@@ -8,6 +8,7 @@ from typing import Final
 from ...config import HTTP2Config
 from ...errors import ErrorCode, PeerConnectionError, PeerStreamError
 from ...limits import Budget
+from ...tally import GOAWAYS_RECEIVED, RESETS_RECEIVED, RESETS_SENT, STREAMS_LIMIT, Tally
 from ..events import (
     DataReceived,
     Event,
@@ -58,8 +59,10 @@ class Receiver:
         priorities: Priorities | None,
         budgets: PeerBudgets,
         unread_bodies: Budget,
+        tally: Tally,
     ) -> None:
         self._config = config
+        self._tally = tally
         self._sections = sections
         self._stream_type = stream_type
         self._streams = streams
@@ -211,6 +214,7 @@ class Receiver:
                 self._fail(stream, error.error_code, error.reason)
                 return
             streams.refuse(stream_id)
+            self._tally.code(RESETS_SENT, error.error_code)
             self._sender.answer(frames.rst_stream(stream_id, error.error_code))
             self._budgets.lose_request(self._now)
 
@@ -223,6 +227,7 @@ class Receiver:
             raise PeerStreamError(ErrorCode.REFUSED_STREAM, "shutting down")
         if len(self._streams.open) >= self._config.max_concurrent_streams:
             # Section 5.1.2; the client may try again.
+            self._tally.add(STREAMS_LIMIT)
             raise PeerStreamError(ErrorCode.REFUSED_STREAM, "too many streams")
         if stream_id >= self._last_stream_id:
             self._goaway.begin(self._now)
@@ -323,6 +328,7 @@ class Receiver:
             return
         self.close(stream, by_us=False)
         error_code = int.from_bytes(payload, "big")
+        self._tally.code(RESETS_RECEIVED, error_code)
         self.report_reset(stream, error_code, "reset by the peer", remote=True)
         self._budgets.lose_request(self._now)
 
@@ -358,6 +364,7 @@ class Receiver:
             raise PeerConnectionError(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY has the wrong size")
         # Section 6.8: what is in flight finishes, then the connection ends.
         self._goaway.peer_is_leaving = True
+        self._tally.code(GOAWAYS_RECEIVED, int.from_bytes(payload[4:8], "big"))
 
     def _receive_window_update_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
         increment = int.from_bytes(payload, "big") & MAX_STREAM_ID
@@ -409,6 +416,7 @@ class Receiver:
         """A stream error: the peer broke a rule (section 5.4.2)."""
         self.close(stream, by_us=True)
         self.report_reset(stream, error_code, reason, remote=False)
+        self._tally.code(RESETS_SENT, error_code)
         self._sender.answer(frames.rst_stream(stream.stream_id, error_code))
         self._budgets.lose_request(self._now)
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from ...errors import ErrorCode, PeerConnectionError, PeerStreamError
 from ...limits import WatchedBudget
+from ...tally import ANSWERS_LIMIT, CONNECTION_STALLS, STREAM_STALLS, Tally
 from ..events import Headers
 from . import frames
 from .frames import FrameType
@@ -52,7 +53,9 @@ class Sender:
         streams: StreamTable,
         budgets: PeerBudgets,
         unsent: WatchedBudget,
+        tally: Tally,
     ) -> None:
+        self._tally = tally
         self._sections = sections
         self._streams = streams
         self._budgets = budgets
@@ -63,6 +66,7 @@ class Sender:
         self._answers = 0
         self._answer_octets = 0
         self._credits = 0
+        self._stalled = False  # by the connection's window, since it was last opened
         self.window = DEFAULT_WINDOW  # the connection's
         self._credited = DEFAULT_WINDOW  # octets that the peer has ever allowed
         self._max_frame_size = SMALLEST_FRAME_SIZE  # what the peer takes
@@ -112,6 +116,7 @@ class Sender:
     def check_answers(self) -> None:
         """Raise PeerConnectionError when too much waits for a peer that does not read."""
         if self._answers > MAX_WAITING_ANSWERS or self._answer_octets > MAX_WAITING_ANSWER_OCTETS:
+            self._tally.add(ANSWERS_LIMIT)
             raise PeerConnectionError(ErrorCode.ENHANCE_YOUR_CALM, "answers are not read")
 
     def apply_settings(self, payload: memoryview) -> None:
@@ -162,6 +167,7 @@ class Sender:
             raise PeerConnectionError(ErrorCode.PROTOCOL_ERROR, "window increment of 0")
         self.window += increment
         self._credited += increment
+        self._stalled = False
         if self.window > LARGEST_WINDOW:
             # Section 6.9.1.
             raise PeerConnectionError(ErrorCode.FLOW_CONTROL_ERROR, "window exceeds its maximum")
@@ -212,6 +218,8 @@ class Sender:
             if self.on_waiting is not None:
                 self.on_waiting(stream)
             outgoing = stream.outgoing = Outgoing()
+        if stream.send_window <= 0 and not outgoing.queued:
+            self._tally.add(STREAM_STALLS)
         outgoing.append(data)
         self._unsent.add(size)
         self._streams.transfer_began = True
@@ -259,8 +267,13 @@ class Sender:
             if outgoing.queued and stream.send_window > 0:
                 continue
             queue.remove(stream)  # until its writer or WINDOW_UPDATE brings it back
+            if outgoing.queued:
+                self._tally.add(STREAM_STALLS)
             if not (outgoing.queued or stream.response_ended) and stream.send_window > 0:
                 dry = stream.priority if dry is None else min(dry, stream.priority)
+        if queue.size and not self._stalled:
+            self._stalled = True
+            self._tally.add(CONNECTION_STALLS)
 
     def take(self) -> bytes:
         """Give what is ready to be written."""

@@ -68,7 +68,7 @@ ARROWS = {
         *{"admission", "callbacks", "protocol", "sockets", "tls_shared", "tls_transport", "trust"},
     },
     "connection": {
-        *{"closing", "errors", "exchanges", "limits", "output", "passage", "protocol"},
+        *{"closing", "errors", "exchanges", "limits", "outlet", "output", "passage", "protocol"},
         *{"protocol.engines", "protocol.http2", "proxied", "state", "tcp", "timer"},
         *{"tls_extension"},
     },
@@ -77,9 +77,10 @@ ARROWS = {
     "overdue": {"asgi", "protocol", "timer"},
     "output": {"config", "limits", "protocol", "timer"},
     "passage": {"output", "tcp"},
+    "outlet": {"output", "protocol.http1"},
     "closing": {"timer"},
     "exchanges": {
-        *{"asgi", "errors", "health", "overdue", "passage", "protocol"},
+        *{"asgi", "errors", "health", "outlet", "overdue", "passage", "protocol"},
         *{"protocol.websocket", "state", "tasks", "timer", "trace", "websocket_exchange"},
     },
     "forwarded": {"protocol", "trust"},

@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 FIRST_PIECE = 96 * 1024
 """Octets read together with the opening of a file, so that most files cost one visit to a thread;
@@ -21,6 +21,13 @@ waiting, or a second piece would be read, and a third ahead of it."""
 LARGEST_PIECE = 256 * 1024
 """Octets read at a time further on. Pieces grow up to here as the client takes them; larger ones
 save no more time than they cost in memory."""
+
+MOST_POURED: Final = 4 * 1024 * 1024
+"""Octets that the kernel copies in one visit to a thread: a client that takes them as fast as they
+come would keep the thread from others, and its leaving would not be heard of."""
+
+WAITING_PIECE: Final = 16 * 1024
+"""Octets read behind those, to wait for the client with: few, as they are copied."""
 
 
 class _FilePosition(Protocol):
@@ -91,13 +98,14 @@ class FileReader:
     ``size`` and ``left`` count the octets, in all and those that ``read()`` has yet to give.
     """
 
-    __slots__ = ("_descriptor", "_offset", "_piece", "_work", "left", "size")
+    __slots__ = ("_descriptor", "_offset", "_piece", "_poured", "_work", "left", "size")
 
     def __init__(self) -> None:
         self.size = self.left = 0
         self._descriptor = -1  # ours while it is not negative
         self._offset = 0  # of what is to be read next
         self._piece = FIRST_PIECE
+        self._poured = 0  # in the last visit to a thread
         self._work: asyncio.Future[bytes] | None = None  # what goes on in a thread, or its result
 
     async def open(self, locate: Callable[[], Location], first_piece: int) -> None:
@@ -105,8 +113,8 @@ class FileReader:
         self._begin(partial(self._open, locate, first_piece))
         await self._end_of_work()
 
-    async def read(self) -> bytes:
-        """Give the next piece, and have the one behind it read meanwhile.
+    async def read(self, *, ahead: bool) -> bytes:
+        """Give the next piece, and have the one behind it read meanwhile if ``ahead`` says so.
 
         Raises ``EOFError`` when the file has become shorter, and ``OSError``.
         """
@@ -116,9 +124,22 @@ class FileReader:
         data = await self._end_of_work()
         self._work = None
         self.left -= len(data)
-        if self.left and not first:
+        if ahead and self.left and not first:
             self._read_ahead()
         return data
+
+    async def pour(self, outlet: int) -> int:
+        """Write to a socket what it takes without waiting, read the next piece, and give how many
+        octets were written; ``read`` gives the piece.
+
+        ``outlet`` is a descriptor of the socket, and is closed. Raises as ``read``.
+        """
+        assert self._work is None
+        self._poured = 0
+        self._begin(partial(self._pour, outlet))
+        await self._end_of_work()
+        self.left -= self._poured
+        return self._poured
 
     def close(self) -> None:
         """Let go of the file, as soon as no thread reads from it."""
@@ -156,6 +177,22 @@ class FileReader:
         self.size = self.left = size
         first = min(size, first_piece)
         return self._read(first) if first else b""
+
+    def _pour(self, outlet: int) -> bytes:
+        try:
+            poured = os.sendfile(
+                outlet, self._descriptor, self._offset, min(self.left, MOST_POURED)
+            )
+        except OSError:
+            # It takes nothing now, or is gone, or the file system has no such thing: whoever goes
+            # on the ordinary way will see.
+            poured = 0
+        finally:
+            os.close(outlet)
+        self._poured = poured
+        self._offset += poured
+        rest = self.left - poured
+        return self._read(min(rest, WAITING_PIECE)) if rest else b""
 
     def _read(self, size: int) -> bytes:
         data = os.pread(self._descriptor, size, self._offset)

@@ -1,7 +1,9 @@
-"""A file as a body: read in threads, a piece ahead of the client (``asgi.response``).
+"""A file as a body, read in pieces (``asgi.response``).
 
-Nothing of the file is touched in the thread of the event loop: a disk, or a
-network behind a file system, may take its time.
+A disk, or a network behind a file system, may take its time. So the thread of the event loop
+takes of a file only what the kernel has in memory, and says that it does not want to wait for
+more. From the first time that there is not enough, the file is read in other threads, a piece
+ahead of the client.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Protocol
@@ -28,6 +31,19 @@ come would keep the thread from others, and its leaving would not be heard of.""
 
 WAITING_PIECE: Final = 16 * 1024
 """Octets read behind those, to wait for the client with: few, as they are copied."""
+
+
+_NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)  # Linux
+
+
+class _Scratch(threading.local):
+    """What the kernel copies into, since it makes no ``bytes``: one for each thread with a loop."""
+
+    def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(LARGEST_PIECE))
+
+
+_scratch: Final = _Scratch()
 
 
 class _FilePosition(Protocol):
@@ -114,17 +130,23 @@ class FileReader:
         await self._end_of_work()
 
     async def read(self, *, ahead: bool) -> bytes:
-        """Give the next piece, and have the one behind it read meanwhile if ``ahead`` says so.
+        """Give the next piece. If it had to be waited for, and ``ahead`` says so, the one behind it
+        is read meanwhile.
 
         Raises ``EOFError`` when the file has become shorter, and ``OSError``.
         """
         first = self.left == self.size
         if self._work is None:
+            self._piece = min(2 * self._piece, LARGEST_PIECE)
+            if data := self._read_from_memory(min(self._piece, self.left)):
+                self.left -= len(data)
+                return data
             self._read_ahead()
         data = await self._end_of_work()
         self._work = None
         self.left -= len(data)
         if ahead and self.left and not first:
+            self._piece = min(2 * self._piece, LARGEST_PIECE)
             self._read_ahead()
         return data
 
@@ -153,8 +175,19 @@ class FileReader:
     def _begin(self, work: Callable[[], bytes]) -> None:
         self._work = asyncio.get_running_loop().run_in_executor(None, work)
 
+    def _read_from_memory(self, size: int) -> bytes:
+        """Give what is there, up to ``size`` octets, and nothing if the file system cannot tell."""
+        if _NOWAIT is None:
+            return b""
+        buffer = _scratch.buffer[:size]
+        try:
+            size = os.preadv(self._descriptor, [buffer], self._offset, _NOWAIT)
+        except OSError:  # which a thread will meet again, unless it can wait
+            return b""
+        self._offset += size
+        return bytes(buffer[:size])
+
     def _read_ahead(self) -> None:
-        self._piece = min(2 * self._piece, LARGEST_PIECE)
         self._begin(partial(self._read, min(self._piece, self.left)))
 
     async def _end_of_work(self) -> bytes:

@@ -90,7 +90,7 @@ ARROWS = {
         *{"tls_transport", "trust"},
     },
     "connection": {
-        *{"closing", "errors", "exchanges", "limits", "output", "passage", "protocol"},
+        *{"closing", "errors", "exchanges", "limits", "outlet", "output", "passage", "protocol"},
         *{"protocol.engines", "protocol.http2", "proxied", "state", "tcp", "timer"},
         *{"tally", "tls_extension"},
     },
@@ -101,9 +101,10 @@ ARROWS = {
     "overdue": {"asgi", "protocol", "timer"},
     "output": {"config", "limits", "protocol", "tally", "timer"},
     "passage": {"output", "tcp"},
+    "outlet": {"output", "protocol.http1"},
     "closing": {"timer"},
     "exchanges": {
-        *{"asgi", "errors", "health", "overdue", "passage", "protocol"},
+        *{"asgi", "errors", "health", "outlet", "overdue", "passage", "protocol"},
         *{"protocol.websocket", "request_ids", "slow_requests", "state", "tally", "tasks", "timer"},
         *{"trace", "websocket_exchange"},
     },

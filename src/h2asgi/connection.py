@@ -26,6 +26,7 @@ from .closing import Closing
 from .errors import ErrorCode
 from .exchanges import Exchanges
 from .limits import UNREAD_BODIES, UNSENT, Budget, WatchedBudget
+from .outlet import SENDFILE, Outlet
 from .output import HTTP1_WRITE_SIZE, Output
 from .passage import Passage
 from .protocol.engine import Engine
@@ -379,20 +380,20 @@ class Connection:
     def _start_http1(self) -> None:
         config = self._state.config
         self._output.size = HTTP1_WRITE_SIZE
-        engine = http1_engine(config.http1)
         now, websocket, limits = self._loop.time(), config.websocket.enabled, config.limits
-        self._start(
-            engine(
-                config.http1,
-                config.timeouts,
-                now,
-                websocket=websocket,
-                limits=limits,
-                unsent=self._state.unsent,
-            )
+        engine = http1_engine(config.http1)(
+            config.http1,
+            config.timeouts,
+            now,
+            websocket=websocket,
+            limits=limits,
+            unsent=self._state.unsent,
         )
+        self._start(engine)
         assert self._exchanges is not None
         self._exchanges.open_passage = self._open_passage
+        if not self._tls and SENDFILE:
+            self._exchanges.outlet_of_files = Outlet(self._output, engine)
 
     def _open_passage(self, receive: Callable[[memoryview], int]) -> Passage | None:
         """Let a tunnel have the connection to itself; ``receive`` says how much it takes."""

@@ -25,6 +25,7 @@ from .asgi.scope import (
 from .asgi.sink import Sink
 from .errors import ClientDisconnected, ErrorCode
 from .health import HEALTH_FIELDS
+from .outlet import Outlet
 from .overdue import Overdue
 from .passage import Passage
 from .protocol.engine import SEND_HIGH_WATER, Engine
@@ -86,6 +87,7 @@ class Exchanges(Sink):
         "_writers",
         "last_request",
         "open_passage",
+        "outlet_of_files",
         "stopping",
     )
 
@@ -113,6 +115,7 @@ class Exchanges(Sink):
         self._schedule_flush = schedule_flush
         # Of a connection that one tunnel may have to itself.
         self.open_passage: Callable[[Callable[[memoryview], int]], Passage | None] | None = None
+        self.outlet_of_files: Outlet | None = None  # of a connection in the clear, over HTTP/1.1
         self._client_closed = False
         self.stopping = False
         self.last_request = self._loop.time()
@@ -391,6 +394,16 @@ class Exchanges(Sink):
         writer = self._loop.create_future()
         self._writers.setdefault(stream_id, []).append(writer)
         return writer
+
+    def outlet(self, stream_id: int) -> Awaitable[int] | None:
+        """See ``asgi.sink.Sink``."""
+        outlet = self.outlet_of_files
+        return None if outlet is None else outlet.open(stream_id)
+
+    def note_passed(self, stream_id: int, size: int) -> None:
+        """See ``asgi.sink.Sink``."""
+        assert self.outlet_of_files is not None
+        self.outlet_of_files.note_passed(stream_id, size)
 
     def send_trailers(self, stream_id: int, trailers: Headers) -> Awaitable[None]:
         """See ``asgi.sink.Sink``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import Final
 
@@ -36,6 +37,7 @@ class Output:
     """
 
     __slots__ = (
+        "_emptied",
         "_loop",
         "_on_stall",
         "_pace",
@@ -72,6 +74,7 @@ class Output:
         self._writes = 0  # since it was last looked whether they are kept
         self._written = 0  # octets, in all
         self._transfer: Transfer | None = None  # if the transport was paused at the last look
+        self._emptied: asyncio.Future[None] | None = None  # awaited by whoever asked last
         self.held = 0  # octets that the transport had when it paused, as long as it does
         self.size = WRITE_SIZE
         transport.set_write_buffer_limits(high=WRITE_SIZE)
@@ -95,10 +98,42 @@ class Output:
         self.paused = False
         self._hold(0)
         self._transport.set_write_buffer_limits(high=WRITE_SIZE)  # see MAX_WRITES
+        self._tell_emptied()
 
     def stop(self) -> None:
         """Take note that the transport is lost, with what it had."""
         self._hold(0)
+        self._tell_emptied()
+
+    def emptied(self) -> asyncio.Future[None] | None:
+        """Give what sees to the kernel, or lost, all that was written; None if nothing waits."""
+        if not self._transport.get_write_buffer_size():
+            return None
+        emptied = self._emptied = self._loop.create_future()
+        self._transport.set_write_buffer_limits(high=0)  # pauses until it is empty
+        return emptied
+
+    def _tell_emptied(self) -> None:
+        emptied, self._emptied = self._emptied, None
+        if emptied is not None and not emptied.done():
+            emptied.set_result(None)
+
+    def outlet(self) -> int:
+        """Give a descriptor of the socket, the caller's to close, or -1 if there is none.
+
+        What is written to it overtakes what the transport has.
+        """
+        sock = self._transport.get_extra_info("socket")
+        if sock is None or self._transport.is_closing():
+            return -1
+        try:
+            return os.dup(sock.fileno())
+        except OSError:
+            return -1
+
+    def note_passed(self, size: int) -> None:
+        """Count octets that went to an outlet."""
+        self._written += size
 
     def _hold(self, size: int) -> None:
         self._unsent.add(size - self.held)

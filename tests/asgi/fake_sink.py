@@ -43,6 +43,9 @@ class FakeSink(Sink):
         if self.gone:
             raise ClientDisconnected("reset")
 
+    def outlet(self, stream_id: int) -> None:
+        return None
+
     async def send_trailers(self, stream_id: int, trailers: list[Any]) -> None:
         self.calls.append(("trailers", trailers))
         await asyncio.sleep(0)

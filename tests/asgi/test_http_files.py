@@ -440,3 +440,79 @@ def test_a_file_that_cannot_be_sent_is_logged_once_and_answered_with_500(tmp_pat
     asyncio.run(main())
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "No such file" in caplog.text
+
+
+# What the kernel has in memory, and what has to be waited for.
+
+needs_nowait = pytest.mark.skipif(
+    not hasattr(os, "RWF_NOWAIT"), reason="this system cannot read without waiting"
+)
+
+
+def answer_reads_without_waiting(monkeypatch, answer):
+    """``answer`` gives how much of so many octets is in memory, or raises."""
+    asked = []
+    preadv = os.preadv
+
+    def read(descriptor, buffers, offset, flags):
+        assert flags == os.RWF_NOWAIT
+        asked.append(len(buffers[0]))
+        return preadv(descriptor, [buffers[0][: answer(asked[-1])]], offset)
+
+    monkeypatch.setattr(os, "preadv", read)
+    return asked
+
+
+def refuse(size):
+    raise BlockingIOError(11, "not in memory")
+
+
+def not_supported(size):
+    raise OSError(95, "not supported")
+
+
+@needs_nowait
+def test_what_is_in_memory_is_read_at_once(file, monkeypatch):
+    asked = answer_reads_without_waiting(monkeypatch, lambda size: size)
+    threads = count_reads_of_threads(monkeypatch)
+    sink, _ = send_all(start(), pathsend(file(3 * files.LARGEST_PIECE)))
+    assert sink.body == octets(3 * files.LARGEST_PIECE)
+    assert sum(asked) == 3 * files.LARGEST_PIECE - files.FIRST_PIECE
+    assert threads == [files.FIRST_PIECE]
+
+
+@needs_nowait
+@pytest.mark.parametrize("answer", [refuse, not_supported])
+def test_from_the_first_wait_on_threads_read_ahead(file, monkeypatch, answer):
+    asked = answer_reads_without_waiting(monkeypatch, answer)
+    threads = count_reads_of_threads(monkeypatch)
+    sink, _ = send_all(start(), pathsend(file(3 * files.LARGEST_PIECE)))
+    assert sink.body == octets(3 * files.LARGEST_PIECE)
+    assert len(asked) == 1
+    assert sum(threads) == 3 * files.LARGEST_PIECE
+
+
+@needs_nowait
+def test_half_a_piece_in_memory_is_a_piece(file, monkeypatch):
+    answer_reads_without_waiting(monkeypatch, lambda size: size // 2 + 1)
+    sink, _ = send_all(start(), pathsend(file(2 * files.LARGEST_PIECE + 1)))
+    assert sink.body == octets(2 * files.LARGEST_PIECE + 1)
+
+
+def test_a_system_that_cannot_say_has_threads(file, monkeypatch):
+    monkeypatch.setattr(files, "_NOWAIT", None)
+    monkeypatch.delattr(os, "preadv", raising=False)
+    sink, _ = send_all(start(), pathsend(file(3 * files.LARGEST_PIECE)))
+    assert sink.body == octets(3 * files.LARGEST_PIECE)
+
+
+def count_reads_of_threads(monkeypatch):
+    sizes = []
+    pread = os.pread
+
+    def read(descriptor, size, offset):
+        sizes.append(size)
+        return pread(descriptor, size, offset)
+
+    monkeypatch.setattr(os, "pread", read)
+    return sizes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
@@ -22,7 +23,13 @@ class _Response(Protocol):
 
     def judge_length(self, size: int, more_body: bool) -> None: ...
 
+    def outlet(self) -> Awaitable[int] | None: ...
+
+    def note_passed(self, size: int) -> None: ...
+
     def send_body(self, message: Mapping[str, Any]) -> Awaitable[None]: ...
+
+    def abandon(self) -> None: ...
 
     def refusal(self, reason: str) -> IllegalMessage: ...
 
@@ -37,7 +44,10 @@ async def send_file(
         await _reading(response, name, reader.open(locate, FIRST_PIECE if wanted else 0))
         response.judge_length(reader.size, more_body)
         while reader.left and wanted:
-            data = await _reading(response, name, reader.read())
+            opening = response.outlet() if reader.left < reader.size else None
+            if opening is not None and (outlet := await opening) >= 0:
+                response.note_passed(await _pouring(response, name, reader.pour(outlet)))
+            data = await _reading(response, name, reader.read(ahead=opening is None))
             more = more_body or reader.left > 0
             await response.send_body({"body": data, "more_body": more})
         if not (reader.size and wanted):
@@ -45,6 +55,15 @@ async def send_file(
     finally:
         reader.close()
         response.end_file()
+
+
+async def _pouring(response: _Response, name: str, work: Awaitable[int]) -> int:
+    """Await what writes past everybody else; if that is cancelled, nobody knows how much went."""
+    try:
+        return await _reading(response, name, work)
+    except asyncio.CancelledError:
+        response.abandon()
+        raise
 
 
 async def _reading(response: _Response, name: str, work: Awaitable[T]) -> T:

@@ -1,7 +1,9 @@
-"""A file as a body: read in threads, a piece ahead of the client (``asgi.response``).
+"""A file as a body, read in pieces (``asgi.response``).
 
-Nothing of the file is touched in the thread of the event loop: a disk, or a
-network behind a file system, may take its time.
+A disk, or a network behind a file system, may take its time. So the thread of the event loop
+takes of a file only what the kernel has in memory, and says that it does not want to wait for
+more. From the first time that there is not enough, the file is read in other threads, a piece
+ahead of the client.
 """
 
 from __future__ import annotations
@@ -9,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 FIRST_PIECE = 96 * 1024
 """Octets read together with the opening of a file, so that most files cost one visit to a thread;
@@ -21,6 +24,26 @@ waiting, or a second piece would be read, and a third ahead of it."""
 LARGEST_PIECE = 256 * 1024
 """Octets read at a time further on. Pieces grow up to here as the client takes them; larger ones
 save no more time than they cost in memory."""
+
+MOST_POURED: Final = 4 * 1024 * 1024
+"""Octets that the kernel copies in one visit to a thread: a client that takes them as fast as they
+come would keep the thread from others, and its leaving would not be heard of."""
+
+WAITING_PIECE: Final = 16 * 1024
+"""Octets read behind those, to wait for the client with: few, as they are copied."""
+
+
+_NOWAIT: Final[int | None] = getattr(os, "RWF_NOWAIT", None)  # Linux
+
+
+class _Scratch(threading.local):
+    """What the kernel copies into, since it makes no ``bytes``: one for each thread with a loop."""
+
+    def __init__(self) -> None:
+        self.buffer = memoryview(bytearray(LARGEST_PIECE))
+
+
+_scratch: Final = _Scratch()
 
 
 class _FilePosition(Protocol):
@@ -91,13 +114,14 @@ class FileReader:
     ``size`` and ``left`` count the octets, in all and those that ``read()`` has yet to give.
     """
 
-    __slots__ = ("_descriptor", "_offset", "_piece", "_work", "left", "size")
+    __slots__ = ("_descriptor", "_offset", "_piece", "_poured", "_work", "left", "size")
 
     def __init__(self) -> None:
         self.size = self.left = 0
         self._descriptor = -1  # ours while it is not negative
         self._offset = 0  # of what is to be read next
         self._piece = FIRST_PIECE
+        self._poured = 0  # in the last visit to a thread
         self._work: asyncio.Future[bytes] | None = None  # what goes on in a thread, or its result
 
     async def open(self, locate: Callable[[], Location], first_piece: int) -> None:
@@ -105,20 +129,39 @@ class FileReader:
         self._begin(partial(self._open, locate, first_piece))
         await self._end_of_work()
 
-    async def read(self) -> bytes:
-        """Give the next piece, and have the one behind it read meanwhile.
+    async def read(self, *, ahead: bool) -> bytes:
+        """Give the next piece. If it had to be waited for, and ``ahead`` says so, the one behind it
+        is read meanwhile.
 
         Raises ``EOFError`` when the file has become shorter, and ``OSError``.
         """
         first = self.left == self.size
         if self._work is None:
+            self._piece = min(2 * self._piece, LARGEST_PIECE)
+            if data := self._read_from_memory(min(self._piece, self.left)):
+                self.left -= len(data)
+                return data
             self._read_ahead()
         data = await self._end_of_work()
         self._work = None
         self.left -= len(data)
-        if self.left and not first:
+        if ahead and self.left and not first:
+            self._piece = min(2 * self._piece, LARGEST_PIECE)
             self._read_ahead()
         return data
+
+    async def pour(self, outlet: int) -> int:
+        """Write to a socket what it takes without waiting, read the next piece, and give how many
+        octets were written; ``read`` gives the piece.
+
+        ``outlet`` is a descriptor of the socket, and is closed. Raises as ``read``.
+        """
+        assert self._work is None
+        self._poured = 0
+        self._begin(partial(self._pour, outlet))
+        await self._end_of_work()
+        self.left -= self._poured
+        return self._poured
 
     def close(self) -> None:
         """Let go of the file, as soon as no thread reads from it."""
@@ -132,8 +175,19 @@ class FileReader:
     def _begin(self, work: Callable[[], bytes]) -> None:
         self._work = asyncio.get_running_loop().run_in_executor(None, work)
 
+    def _read_from_memory(self, size: int) -> bytes:
+        """Give what is there, up to ``size`` octets, and nothing if the file system cannot tell."""
+        if _NOWAIT is None:
+            return b""
+        buffer = _scratch.buffer[:size]
+        try:
+            size = os.preadv(self._descriptor, [buffer], self._offset, _NOWAIT)
+        except OSError:  # which a thread will meet again, unless it can wait
+            return b""
+        self._offset += size
+        return bytes(buffer[:size])
+
     def _read_ahead(self) -> None:
-        self._piece = min(2 * self._piece, LARGEST_PIECE)
         self._begin(partial(self._read, min(self._piece, self.left)))
 
     async def _end_of_work(self) -> bytes:
@@ -156,6 +210,22 @@ class FileReader:
         self.size = self.left = size
         first = min(size, first_piece)
         return self._read(first) if first else b""
+
+    def _pour(self, outlet: int) -> bytes:
+        try:
+            poured = os.sendfile(
+                outlet, self._descriptor, self._offset, min(self.left, MOST_POURED)
+            )
+        except OSError:
+            # It takes nothing now, or is gone, or the file system has no such thing: whoever goes
+            # on the ordinary way will see.
+            poured = 0
+        finally:
+            os.close(outlet)
+        self._poured = poured
+        self._offset += poured
+        rest = self.left - poured
+        return self._read(min(rest, WAITING_PIECE)) if rest else b""
 
     def _read(self, size: int) -> bytes:
         data = os.pread(self._descriptor, size, self._offset)

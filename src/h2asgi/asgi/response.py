@@ -309,6 +309,17 @@ class Response:
             self._held_fields.append((b"content-length", b"%d" % size))
             self._content_left = size
 
+    def outlet(self) -> Awaitable[int] | None:
+        """Give where a file may be written to past everything, see ``Sink.outlet``."""
+        return self._sink.outlet(self.stream_id)
+
+    def note_passed(self, size: int) -> None:
+        """Count octets of a file that were written there."""
+        self.body_size += size
+        if self._content_left is not None:
+            self._content_left -= size
+        self._sink.note_passed(self.stream_id, size)
+
     def refusal(self, reason: str) -> IllegalMessage:
         """Give the error for a refused message, having reset a stream that is under way."""
         if self._state >= BODY:

@@ -34,6 +34,18 @@ class Sink:
         """
         raise NotImplementedError
 
+    def outlet(self, stream_id: int) -> Awaitable[int] | None:
+        """Give a descriptor to which octets of the body may be written without waiting.
+
+        It is the caller's to close, and is awaited at once, which is until everything before is
+        with the kernel. It may be -1 when it comes to it, for none. None where there never is one.
+        """
+        raise NotImplementedError
+
+    def note_passed(self, stream_id: int, size: int) -> None:
+        """Take note that ``size`` octets were written to an outlet."""
+        raise NotImplementedError
+
     def send_trailers(self, stream_id: int, trailers: Fields) -> Awaitable[None]:
         """Queue the trailer section, which ends the response; awaited as ``send_data``."""
         raise NotImplementedError

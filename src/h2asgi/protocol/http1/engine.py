@@ -224,6 +224,17 @@ class HTTP1Engine(Engine):
             self._end_response(exchange, [])
         return waiting
 
+    def may_pass(self, stream_id: int) -> bool:
+        """Whether octets of the body may go past the engine, behind all it has: not in chunks."""
+        exchange = self._sending(stream_id)
+        return exchange is not None and exchange.begun and not exchange.chunked
+
+    def note_passed(self, stream_id: int, size: int) -> None:
+        """Count octets of the body that went past the engine; never more than it may have."""
+        exchange = self._sending(stream_id)
+        if exchange is not None and exchange.remaining is not None:
+            exchange.remaining -= size
+
     def send_trailers(self, stream_id: int, trailers: Headers) -> None:
         """See ``Engine``; trailers are dropped where the framing has no place for them."""
         exchange = self._sending(stream_id)

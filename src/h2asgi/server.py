@@ -146,7 +146,9 @@ class Server:
         config = self._config
         loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
-        self._lifespan = Lifespan(self._application, config.lifespan)
+        # That of a WSGI application is ours: its threads end there.
+        lifespan = "on" if config.interface == "wsgi" else config.lifespan
+        self._lifespan = Lifespan(self._application, lifespan)
         self._default_fields = DefaultFields(server=config.server_header, date=config.date_header)
         self._default_fields.start(loop)
         self._state = self._make_state(self._application, loop)

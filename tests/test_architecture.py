@@ -51,7 +51,8 @@ ARROWS = {
     "server": {
         *{"admission", "banner", "certificate_watch", "config", "connection", "endpoint"},
         *{"errors", "forwarded", "health", "importer", "lifespan", "limits", "listener", "logs"},
-        *{"loop_watch", "monitoring", "process", "protocol", "redirect", "relief", "trace"},
+        *{"loop_watch", "monitoring", "options", "process", "protocol", "redirect", "relief"},
+        *{"trace"},
     },
     "certificate_watch": {"config", "errors", "server_names", "tls"},
     "redirect": {"asgi", "connection", "endpoint", "further_port"},

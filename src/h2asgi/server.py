@@ -30,6 +30,7 @@ from .lifespan import Lifespan
 from .limits import WatchedBudget
 from .listener import Listener, ServerAddress
 from .monitoring import MonitoringPort
+from .options import check_config, given
 from .protocol.proxy import ProxyHeader
 from .redirect import RedirectPort
 from .relief import Relief
@@ -127,6 +128,7 @@ class Server:
         imported here may still run an event loop of its own.
         """
         if self._opens_endpoint:
+            self._check_config()
             self._endpoint = open_endpoint(self._config)
         try:
             self._application = import_application(self._config)
@@ -136,6 +138,17 @@ class Server:
         self.addresses = self._endpoint.addresses
         self.redirect_addresses = [found.address for found in self._endpoint.redirect_sockets]
         self.health_addresses = [found.address for found in self._endpoint.health_sockets]
+
+    def _check_config(self) -> None:
+        """See to a Config that another program made."""
+        check_config(self._config)
+        idle = [option.name for option in given(self._config) if option.topic == "Processes"]
+        if idle:
+            logger.warning(
+                "without effect in a program of yours: %s; h2asgi.run() and the command heed them",
+                ", ".join(idle),
+            )
+        self._config = replace(self._config, workers=1)
 
     def close_sockets(self) -> None:
         """Stop listening; harmless when it was done before."""

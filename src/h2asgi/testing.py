@@ -165,6 +165,8 @@ class _Thread(threading.Thread):
 
     def stop(self) -> None:
         """Have it stop as it does in service; raise what happened to it meanwhile."""
+        if not self._port.done():
+            return  # the wait for it was interrupted, and the thread is none that is waited for
         if self._port.exception() is None:
             self._loop.call_soon_threadsafe(self._stop.set)
         try:

@@ -137,9 +137,9 @@ def serve(
         if tls and certificate is not None:
             settings |= {"certfile": certificate.certfile, "keyfile": certificate.keyfile}
         _hear_loggers()
-        thread = _Thread(make_config(app, **settings))
-        stack.callback(thread.stop)
-        port = thread.start_serving()
+        background = _Background(make_config(app, **settings))
+        stack.callback(background.stop)
+        port = background.start()
         yield LiveServer(port, certificate.ca_file if tls and certificate else None)
 
 
@@ -149,18 +149,18 @@ def _hear_loggers() -> None:
         logging.getLogger(name).disabled = False
 
 
-class _Thread(threading.Thread):
-    """A server in an event loop of its own."""
+class _Background:
+    """A server on a thread, in an event loop of its own."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__(name="h2asgi", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="h2asgi", daemon=True)
         self._config = config
         self._port: Future[int] = Future()
         self._ended: Future[None] = Future()
 
-    def start_serving(self) -> int:
+    def start(self) -> int:
         """Wait until it serves, or raise why it does not; give its port."""
-        self.start()
+        self._thread.start()
         return self._port.result()
 
     def stop(self) -> None:
@@ -168,7 +168,8 @@ class _Thread(threading.Thread):
         if not self._port.done():
             return  # the wait for it was interrupted, and the thread is none that is waited for
         if self._port.exception() is None:
-            self._loop.call_soon_threadsafe(self._stop.set)
+            with contextlib.suppress(RuntimeError):  # of a loop that is closed: it has failed
+                self._loop.call_soon_threadsafe(self._stop.set)
         try:
             self._ended.result(STOP_TIMEOUT)
         except TimeoutError:
@@ -177,8 +178,7 @@ class _Thread(threading.Thread):
                 "the application blocks its event loop, or left a thread there"
             ) from None
 
-    def run(self) -> None:
-        """Do the work; called by ``start()``."""
+    def _run(self) -> None:
         choice = self._config.loop
         try:
             with asyncio.Runner(loop_factory=partial(new_event_loop, choice)) as runner:

@@ -261,6 +261,31 @@ def test_a_request_that_takes_too_long_gives_its_thread_back(
     server.errors.clear()
 
 
+def test_a_body_that_does_not_come_gives_its_thread_back(
+    served: Callable[..., BackgroundServer], connect: Callable[[BackgroundServer], httpx.Client]
+) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        environ["wsgi.input"].read()
+        start_response("200 OK", [])
+        return [b"here"]
+
+    server = served(app, wsgi_threads=1, request_body_timeout=0.2)
+    with server.connect("http/1.1") as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\npart")
+        assert sock.recv(100).startswith(b"HTTP/1.1 408 ")
+    assert connect(server).get("/").content == b"here"
+
+
+def test_a_target_that_is_not_ascii_never_reaches_it(
+    served: Callable[..., BackgroundServer],
+) -> None:
+    """a2wsgi decodes the query as ASCII."""
+    server = served(flask_app())
+    with server.connect("http/1.1") as sock:
+        sock.sendall(b"GET /hello/x?q=\xff HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert sock.recv(100).startswith(b"HTTP/1.1 400 ")
+
+
 def _broken(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     raise LookupError("no such thing")
 

@@ -141,17 +141,25 @@ def test_programs_that_end_by_a_signal(heading: str, number: int, certificate: C
     assert (returned, "Traceback" in output) == (0, False), output
 
 
-def test_beside_other_tasks(certificate: Certificate) -> None:
+@pytest.mark.parametrize("fails", [False, True])
+def test_beside_other_tasks(fails: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
     config = h2asgi.make_config(app, port=port)
 
     async def something_else() -> None:
         assert await _ask(port, None) == "2"
-        raise LookupError("the sibling fails")
+        if fails:
+            raise LookupError("the sibling fails")
 
-    with pytest.raises(ExceptionGroup) as caught:
+    def run() -> None:
         _run(_example("Beside other tasks"), config=config, something_else=something_else)
+
+    if not fails:
+        run()
+        return
+    with pytest.raises(ExceptionGroup) as caught:
+        run()
     assert [type(error) for error in caught.value.exceptions] == [LookupError]
 
 
@@ -163,7 +171,7 @@ def test_two_servers_in_one_loop(certificate: Certificate) -> None:
         answers.append(await _ask(ports[0], certificate))
         answers.append(await _ask(ports[1], None))
 
-    _run(code, admin=app, something_else=something_else)
+    _run(code, something_else=something_else)
     assert answers == ["2", "2"]
 
 

@@ -66,8 +66,8 @@ ARROWS = {
     "server": {
         *{"admission", "banner", "certificate_watch", "config", "connection", "endpoint"},
         *{"errors", "forwarded", "health", "importer", "lifespan", "limits", "listener", "logs"},
-        *{"loop_watch", "monitoring", "process", "protocol", "pulse", "redirect", "relief"},
-        *{"request_ids"},
+        *{"loop_watch", "monitoring", "options", "process", "protocol", "pulse", "redirect"},
+        *{"relief", "request_ids"},
         *{"trace"},
     },
     "certificate_watch": {"config", "errors", "server_names", "tls"},
@@ -127,7 +127,10 @@ ARROWS = {
     "process": {"errors", "logs"},
     "logs": {"config", "errors", "trace"},
     "options": {"config", "errors"},
-    "importer": {"config", "errors"},
+    "testing": {"config", "errors", "importer", "options", "process", "server"},
+    "pytest_plugin": {"testing"},
+    "importer": {"config", "errors", "wsgi"},
+    "wsgi": {"errors"},
     "devcerts": {"config", "errors"},
     "tls": {"certificates", "config", "der", "errors", "key_pairs", "server_names", "tls_context"},
     "key_pairs": {"certificates", "config", "der", "errors", "server_names", "tls_context"},
@@ -164,6 +167,9 @@ LIBRARIES = {
     "certificates": {"cryptography"},
     "metrics": {"prometheus_client"},
     "process": {"uvloop"},
+    "wsgi": {"_typeshed", "a2wsgi"},
+    "testing": {"httpx", "trustme"},
+    "pytest_plugin": {"httpx", "pytest"},
     "protocol.http1": {"h11", "httptools"},
     "protocol.http2": {"h2", "hpack", "ngh2"},
     "protocol.websocket": {"websockets", "wsproto"},
@@ -177,9 +183,9 @@ NOT_SANS_IO = {
 }
 """No loop, clock, log, socket or thread inside ``protocol``."""
 
-BUILD_A_CONFIG = {"entry", "options", "server"}
-"""``options`` for the command line and ``make_config``, ``entry`` for ``run``; ``server`` where an
-embedder gave none."""
+BUILD_A_CONFIG = {"entry", "options", "server", "testing"}
+"""``options`` for the command line and ``make_config``, ``entry`` for ``run``, ``testing`` for its
+tests; ``server`` where an embedder gave none."""
 
 
 def modules() -> dict[str, ast.Module]:
@@ -273,7 +279,7 @@ def test_nobody_else_builds_a_config(module):
             assert node.func.id not in {"Config", "make_config"}, node.lineno
 
 
-def test_import_of_the_package_pulls_in_no_room_but_config():
+def test_import_of_the_package_pulls_in_no_room():
     """``import h2asgi`` is quick: what it names otherwise is there for type checkers."""
     eager = {
         room(target)
@@ -281,4 +287,4 @@ def test_import_of_the_package_pulls_in_no_room_but_config():
         if isinstance(node, ast.ImportFrom) and node.level
         for target in [node.module]
     }
-    assert eager == {"_version", "config"}
+    assert eager == {"_version"}

@@ -9,16 +9,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
-from .config import Config
 
 if TYPE_CHECKING:
+    from .config import Config
     from .entry import run
     from .options import make_config
     from .server import Server, serve
 
 __all__ = ["Config", "Server", "__version__", "make_config", "run", "serve"]
 
-_HOMES = {"Server": "server", "run": "entry", "serve": "server", "make_config": "options"}
+_HOMES = {
+    "Config": "config",
+    "Server": "server",
+    "make_config": "options",
+    "run": "entry",
+    "serve": "server",
+}
 
 
 def __getattr__(name: str) -> Any:

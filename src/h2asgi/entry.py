@@ -5,31 +5,43 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from . import logs, process
 from .alone import serve_alone
 from .config import Config
 from .errors import ApplicationError, ConfigurationError
 from .importer import ASGIApplication
-from .options import make_config
+from .options import check_config, make_config
 
 logger = logging.getLogger("h2asgi")
 
 
-def run(app: str | ASGIApplication, **options: object) -> None:
+def run(app: str | ASGIApplication | Config, **options: object) -> None:
     """Serve until SIGINT or SIGTERM, with options named as on the command line (``http2_engine``).
 
-    Configures ``logging``, handles signals and makes the event loop. A mistake
-    is logged and raises ``SystemExit`` with the command's exit code.
+    A ``Config`` holds application and options together. Configures ``logging``, handles
+    signals and makes the event loop. A mistake is logged and raises ``SystemExit`` with the
+    command's exit code.
     """
     try:
-        code = _run(make_config(app, **options))
+        code = _run(_config(app, options))
     except (ConfigurationError, ApplicationError) as error:
         _report(error)
         code = error.exit_code
     if code:
         sys.exit(code)
+
+
+def _config(app: str | ASGIApplication | Config, options: Mapping[str, object]) -> Config:
+    if not isinstance(app, Config):
+        return make_config(app, **options)
+    if options:
+        raise ConfigurationError(f"{', '.join(options)} beside a Config: set what it holds")
+    if not app.app:
+        raise ConfigurationError("there is no application to serve: set app of the Config")
+    check_config(app)
+    return app
 
 
 def run_config(config: Config, reread: Callable[[], Config] | None = None) -> int:

@@ -7,7 +7,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -24,8 +24,9 @@ _dotted_name = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*").fullmatch
 def import_application(config: Config) -> ASGIApplication:
     """Give the ASGI callable that ``config`` names, after calling it with ``factory``.
 
-    Raises ApplicationError with one sentence that says what to change; what
-    the application's own code raised is its ``__cause__``.
+    A WSGI application comes back wrapped. Raises ApplicationError with one sentence that
+    says what to change; what the application's own code raised is its ``__cause__``.
+    ConfigurationError when a folder or library is missing.
     """
     if callable(config.app):
         target, name = config.app, _object_name(config.app)
@@ -33,7 +34,11 @@ def import_application(config: Config) -> ASGIApplication:
         target, name = _find(config.app, config.app_dir), config.app
     if config.factory:
         target, name = _call_factory(target, name), f"what the factory {name} returned"
-    _check_application(target, name, factory=config.factory)
+    _check_application(target, name, config)
+    if config.interface == "wsgi":
+        from .wsgi import ASGIFromWSGI
+
+        return ASGIFromWSGI(target, config.wsgi_threads)
     return target
 
 
@@ -119,22 +124,38 @@ def _summary(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _check_application(target: object, name: str, *, factory: bool) -> None:
-    """An ASGI 3.0 application is a callable of scope, receive and send."""
+_KINDS: Mapping[str, tuple[str, tuple[object, ...], str]] = {
+    "asgi": ("an ASGI", ({}, None, None), "scope, receive and send as ASGI 3.0 asks"),
+    "wsgi": ("a WSGI", ({}, None), "environ and start_response as PEP 3333 asks"),
+}
+"""What an application of each kind is called with."""
+
+
+def _check_application(target: object, name: str, config: Config) -> None:
+    other = "wsgi" if config.interface == "asgi" else "asgi"
+    article, arguments, wanted = _KINDS[config.interface]
     if inspect.iscoroutine(target):
         target.close()
         raise ApplicationError(f"{name} is a coroutine: a factory must be a plain function")
     if not callable(target):
-        raise ApplicationError(f"{name} is not callable, so it is not an ASGI application")
+        raise ApplicationError(f"{name} is not callable, so it is not {article} application")
+    if _takes(target, arguments):
+        return
+    hint = "" if config.factory else "; if it returns the application, add --factory"
+    article, arguments, _ = _KINDS[other]
+    if _takes(target, arguments):
+        hint = f"; if it is {article} application, set --interface {other}"
+    raise ApplicationError(f"{name} cannot be called with {wanted}{hint}")
+
+
+def _takes(target: Callable[..., Any], arguments: tuple[object, ...]) -> bool:
     try:
         # Wrappers are judged by themselves: what they wrap may look different.
         signature = inspect.signature(target, follow_wrapped=False)
     except (TypeError, ValueError):
-        return
+        return True
     try:
-        signature.bind({}, None, None)
+        signature.bind(*arguments)
     except TypeError:
-        hint = "" if factory else "; if it returns the application, add --factory"
-        raise ApplicationError(
-            f"{name} cannot be called with scope, receive and send as ASGI 3.0 asks{hint}"
-        ) from None
+        return False
+    return True

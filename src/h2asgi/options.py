@@ -210,6 +210,23 @@ def make_config(app: str | Callable[..., Any], **options: object) -> Config:
     return replace(config, app=app)
 
 
+def check_config(config: Config) -> None:
+    """Check a Config that was made directly as ``make_config`` does; raises ConfigurationError."""
+    labels = {option.name: ".".join(option.path) for option in given(config)}
+    values = {
+        name: _read(_BY_NAME[name], attrgetter(label)(config), label, text=False)
+        for name, label in labels.items()
+    }
+    _cross_check(values, labels)
+
+
+def given(config: Config) -> list[Option]:
+    """Give the options that are not what they are by default."""
+    return [
+        option for option in OPTIONS if attrgetter(".".join(option.path))(config) != option.default
+    ]
+
+
 def _build(values: Mapping[str, object]) -> Config:
     own: dict[str, Any] = {}
     slices: dict[str, dict[str, Any]] = {}

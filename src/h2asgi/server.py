@@ -30,6 +30,7 @@ from .lifespan import Lifespan
 from .limits import WatchedBudget
 from .listener import Listener, ServerAddress
 from .monitoring import MonitoringPorts
+from .options import check_config, given
 from .protocol.proxy import ProxyHeader
 from .pulse import Pulse
 from .redirect import RedirectPort
@@ -136,6 +137,7 @@ class Server:
         if (name := self._config.log.request_id_header) is not None:
             self._request_ids = RequestIDs(name)
         if self._opens_endpoint:
+            self._check_config()
             self._endpoint = open_endpoint(self._config)
         try:
             self._application = import_application(self._config)
@@ -147,6 +149,17 @@ class Server:
         self.health_addresses = [found.address for found in self._endpoint.health_sockets]
         self.metrics_addresses = [found.address for found in self._endpoint.metrics_sockets]
 
+    def _check_config(self) -> None:
+        """See to a Config that another program made."""
+        check_config(self._config)
+        idle = [option.name for option in given(self._config) if option.topic == "Processes"]
+        if idle:
+            logger.warning(
+                "without effect in a program of yours: %s; h2asgi.run() and the command heed them",
+                ", ".join(idle),
+            )
+        self._config = replace(self._config, workers=1)
+
     def close_sockets(self) -> None:
         """Stop listening; harmless when it was done before."""
         self._endpoint.close()
@@ -156,7 +169,9 @@ class Server:
         config = self._config
         loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
-        self._lifespan = Lifespan(self._application, config.lifespan)
+        # That of a WSGI application is ours: its threads end there.
+        lifespan = "on" if config.interface == "wsgi" else config.lifespan
+        self._lifespan = Lifespan(self._application, lifespan)
         self._default_fields = DefaultFields(server=config.server_header, date=config.date_header)
         self._default_fields.start(loop)
         self._state = self._make_state(self._application, loop)

@@ -193,3 +193,27 @@ def test_a_module_that_is_not_there_has_no_cause_to_show(folder: Path) -> None:
     with pytest.raises(ApplicationError) as caught:
         load("absent", folder)
     assert caught.value.__cause__ is None
+
+
+def environ_and_start(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    return []
+
+
+def test_an_application_of_the_other_kind_is_recognised(folder: Path) -> None:
+    with pytest.raises(ApplicationError) as caught:
+        import_application(Config(app=environ_and_start))
+    assert str(caught.value).endswith("; if it is a WSGI application, set --interface wsgi")
+    with pytest.raises(ApplicationError) as caught:
+        import_application(Config(app="served:app", app_dir=str(folder), interface="wsgi"))
+    assert str(caught.value).endswith("; if it is an ASGI application, set --interface asgi")
+
+
+def test_a_wsgi_application_comes_back_as_an_asgi_one() -> None:
+    application = import_application(Config(app=environ_and_start, interface="wsgi"))
+    import_application(Config(app=application))
+
+
+def test_a2wsgi_that_is_missing_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "a2wsgi.wsgi", None)
+    with pytest.raises(ConfigurationError, match=r"needs a2wsgi: pip install 'h2asgi\[wsgi\]'$"):
+        import_application(Config(app=environ_and_start, interface="wsgi"))

@@ -50,6 +50,14 @@ class Config:
     factory: bool = option(
         False, "factory", "Application", "APP is a function that returns the application."
     )
+    interface: Literal["asgi", "wsgi"] = option(
+        "asgi", "interface", "Application",
+        "What APP is; wsgi needs a2wsgi and runs each request in a thread.",
+    )  # fmt: skip
+    wsgi_threads: int = option(
+        40, "wsgi-threads", "Application",
+        "Requests that a WSGI application works on at a time, in each process.", minimum=1,
+    )  # fmt: skip
     app_dir: str = option(
         ".", "app-dir", "Application", "Folder to import APP from.", metavar="DIR"
     )

@@ -1,4 +1,4 @@
-"""What is published: archives, a command that needs the base dependencies alone and starts at once."""
+"""What is published: archives, and a command that needs the base dependencies alone."""
 
 from __future__ import annotations
 
@@ -101,9 +101,8 @@ def command(archives: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
         wheel.extractall(library)
     script = Path(folder, "bin", "h2asgi")
     module, _, function = PROJECT["scripts"]["h2asgi"].partition(":")
-    script.write_text(
-        f"#!{folder}/bin/python\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
-    )
+    program = f"import sys; from {module} import {function}; sys.exit({function}())"
+    script.write_text(f"#!{folder}/bin/python\n{program}\n")
     script.chmod(0o755)
     return script
 

@@ -1,0 +1,180 @@
+"""What is done with a block, by its language. Each check gives a word for the count."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+
+import yaml
+from blocks import FILE, NOT_RUN, OUTPUT, ROOT, Block
+from sandbox import PATIENCE, Sandbox
+
+from h2asgi import options
+
+RUN, COMPARED, READ = "run", "compared with what is printed", "read by what it is for"
+INCLUDED, MARKED, SKIPPED = "files of deploy/", "not run, for a reason", "skipped"
+
+TOOLS = ("curl", "openssl", "nghttp", "node")
+"""Programs that a block may need and a machine may lack."""
+
+_snippet = re.compile(r'(?:--8<-- "([^"]+)"\n)+')
+
+
+def check(block: Block, sandbox: Sandbox) -> str:
+    """Do what the block says; gives what was done. AssertionError when it does not hold."""
+    if block.mark == "unknown":
+        raise AssertionError(f"<!-- {block.argument} --> is no mark")
+    if block.mark == NOT_RUN:
+        read(block)
+        return MARKED
+    if block.mark == OUTPUT:
+        if missing(block.argument):
+            return SKIPPED
+        sandbox.shell(block.argument)
+        return output(block, sandbox)
+    if block.mark == FILE:
+        sandbox.write(block.argument, block.text)
+    if _snippet.fullmatch(block.text):
+        return included(block)
+    known = CHECKS.get(block.language)
+    assert known, (
+        f"no check knows the language {block.language!r}: add one to tests/documents/checks.py,"
+        " or say in front <!-- not run: why -->"
+    )
+    return known(block, sandbox)
+
+
+def read(block: Block) -> None:
+    """Look at the syntax of what is not run."""
+    if block.language in ("", "sh"):
+        done = subprocess.run(["bash", "-n"], input=block.text, text=True, capture_output=True,
+                              check=False)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    elif block.language == "python":
+        ast.parse(block.text)
+    elif block.language in PARSERS:
+        PARSERS[block.language](block.text)
+
+
+def missing(script: str) -> str:
+    """Give a program that the script needs and that is not there, unless it must be."""
+    if "H2ASGI_REQUIRE_TOOLS" in os.environ:
+        return ""
+    needed = (tool for tool in TOOLS if re.search(rf"\b{tool}\b", script))
+    return next((tool for tool in needed if not shutil.which(tool)), "")
+
+
+def shell(block: Block, sandbox: Sandbox) -> str:
+    """Run commands; a server goes on behind them."""
+    if missing(block.text):
+        return SKIPPED
+    sandbox.shell(block.text)
+    return RUN
+
+
+def python(block: Block, sandbox: Sandbox) -> str:
+    """Run a block in a process of its own; a server in it is stopped once it is ready."""
+    file = sandbox.folder / f"test_block_{block.line}.py"
+    file.write_text(sandbox.here(block.text), "utf-8")
+    address = sandbox.root / f"notify{block.line}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.bind(str(address))
+        notified.settimeout(0.05)
+        program = str(ROOT / "tests" / "documents" / "python_block.py")
+        with subprocess.Popen(
+            [sys.executable, "-W", "error", program, str(file)], cwd=sandbox.folder, text=True,
+            env={**sandbox.environment, "NOTIFY_SOCKET": str(address)},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        ) as process:  # fmt: skip
+            until = time.monotonic() + PATIENCE
+            while process.poll() is None and time.monotonic() < until:
+                try:
+                    if b"READY=1" in notified.recv(4096):
+                        process.send_signal(signal.SIGTERM)
+                except TimeoutError:
+                    continue
+            process.kill()
+            said, _ = process.communicate()
+    sandbox.transcript += said
+    assert process.returncode == 0, f"{block.text}\nexit code {process.returncode}\n{said}"
+    return RUN
+
+
+def output(block: Block, sandbox: Sandbox) -> str:
+    """Compare what is shown with what was printed: numbers, times and paths may differ."""
+    printed = {_loose(line, sandbox) for line in sandbox.said.splitlines()}
+    for line in block.text.splitlines():
+        wanted = _loose(line, sandbox)
+        if wanted.endswith("..."):
+            found = any(each.startswith(wanted[:-3].rstrip(", ")) for each in printed)
+        else:
+            found = wanted in printed
+        assert found, f"nobody printed\n{line}\nbut\n{sandbox.said}"
+    return COMPARED
+
+
+def _loose(line: str, sandbox: Sandbox) -> str:
+    line = line.replace(str(sandbox.root), "").replace("/home/you/", "/home/")
+    line = re.sub(r"\(engines [^)]*\)|, compiled", "", line)
+    line = re.sub(r"\S*ca\.pem", "ca.pem", line)
+    line = re.sub(r"\[::1\]|(?:\d+\.){3}\d+", "ADDRESS", line)
+    return " ".join(re.sub(r"\d+(?:\.\d+)*", "0", line).split())
+
+
+def toml(block: Block, sandbox: Sandbox) -> str:
+    """Read it as the server does, if it has no tables; else it is for somebody else."""
+    values = tomllib.loads(block.text)
+    if not any(isinstance(value, dict) for value in values.values()):
+        options.config_from([options.toml_file(str(sandbox.write("block.toml", block.text)))])
+    return READ
+
+
+def parsed(block: Block, sandbox: Sandbox) -> str:
+    """See that it is what its language says."""
+    PARSERS[block.language](block.text)
+    return READ
+
+
+def included(block: Block) -> str:
+    """Find the file, and a test that runs or checks it."""
+    tests = "".join(
+        path.read_text("utf-8")
+        for path in (*ROOT.glob("tests/test_deploy.py"), *ROOT.glob("tests/integration/**/*.py"))
+    )
+    for name in re.findall(r'"([^"]+)"', block.text):
+        file = ROOT / "deploy" / name
+        assert file.exists(), name
+        assert file.name in tests or file.suffix == ".yaml", f"no test is about {name}"
+    return INCLUDED
+
+
+def _ini(text: str) -> None:
+    configparser.ConfigParser(strict=False, interpolation=None).read_string(text)
+
+
+PARSERS: dict[str, Callable[[str], object]] = {
+    "json": json.loads,
+    "yaml": lambda text: list(yaml.safe_load_all(text)),
+    "ini": _ini,
+    "toml": tomllib.loads,
+}
+
+CHECKS: dict[str, Callable[[Block, Sandbox], str]] = {
+    "": shell,
+    "sh": shell,
+    "python": python,
+    "text": output,
+    "toml": toml,
+    **dict.fromkeys(("json", "yaml", "ini"), parsed),
+}

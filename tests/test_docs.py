@@ -78,6 +78,13 @@ def test_every_option_that_a_document_names_exists() -> None:
         assert named <= known, document.name
 
 
+def test_the_comparison_is_with_the_versions_that_the_benchmarks_run() -> None:
+    text = (ROOT / "docs" / "comparison.md").read_text("utf-8").partition("## Protocols")[0]
+    pins = (ROOT / "benchmarks" / "requirements.txt").read_text("utf-8")
+    for name, version in re.findall(r"^(\w+)(?:\[.*\])?==([\d.]+)\.\*", pins, re.MULTILINE):
+        assert f"{name} {version}." in text
+
+
 def test_every_attack_in_the_document_has_a_test_that_exists() -> None:
     text = (ROOT / "docs" / "security.md").read_text("utf-8")
     rows = [line for line in text.splitlines() if re.match(r"\|(?! (?:Attack|Fault) |-)", line)]

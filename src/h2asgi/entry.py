@@ -20,8 +20,9 @@ logger = logging.getLogger("h2asgi")
 def run(app: str | ASGIApplication, **options: object) -> None:
     """Serve until SIGINT or SIGTERM, with options named as on the command line (``http2_engine``).
 
-    Configures ``logging``, handles signals and makes the event loop. A mistake
-    is logged and raises ``SystemExit`` with the command's exit code.
+    ``app`` is an ASGI application or ``"module:attribute"``. Configures ``logging``, handles
+    signals, makes the event loop and tunes garbage collection. Neither environment nor files are
+    read. A mistake is logged and raises ``SystemExit`` with the command's exit code.
     """
     try:
         code = _run(make_config(app, **options))

@@ -79,11 +79,11 @@ class Server:
         endpoint: Endpoint | None = None,
     ) -> None:
         self.addresses: list[tuple[str, int] | str] = []
-        """Where it listens: (host, port), or the path of a Unix socket."""
+        """Where it listens: (host, port), never with port 0, or the path of a Unix socket."""
         self.redirect_addresses: list[tuple[str, int] | str] = []
         """Where it sends clients to https, with ``redirect_http``."""
         self.health_addresses: list[tuple[str, int] | str] = []
-        """Where it answers health checks in the clear, with ``health_bind``."""
+        """Where it answers health checks in the clear, with ``health_bind``; also as it starts."""
         self._redirect: RedirectPort | None = None
         self._monitoring: MonitoringPort | None = None
         self._health: Health | None = None
@@ -138,7 +138,7 @@ class Server:
         self.health_addresses = [found.address for found in self._endpoint.health_sockets]
 
     def close_sockets(self) -> None:
-        """Stop listening; harmless when it was done before."""
+        """Stop listening, for a server that was prepared and is not entered."""
         self._endpoint.close()
 
     async def _start(self) -> None:
@@ -217,7 +217,10 @@ class Server:
         return Connection(self._state, tls=tls, server=server, lost=lost, proxied=proxied)
 
     def renew_certificate(self) -> None:
-        """Read the certificate anew, for new connections; one that cannot work is refused."""
+        """Read the certificate anew, for new connections, as a change of its files does.
+
+        One that cannot work is logged, and the old one stays.
+        """
         self._watch.note()
         try:
             self._endpoint.renew_certificate(self._config)
@@ -368,9 +371,9 @@ async def serve(
     *,
     shutdown: asyncio.Event | None = None,
 ) -> None:
-    """Serve until ``shutdown`` is set or the call is cancelled, then stop gracefully.
+    """Serve in the running event loop until ``shutdown`` is set or the call is cancelled.
 
-    Like ``Server`` it leaves signals and ``logging`` alone.
+    Then it stops gracefully. Like ``Server`` it leaves signals and ``logging`` alone.
     """
     async with Server(app, config):
         await (shutdown or asyncio.Event()).wait()

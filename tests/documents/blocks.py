@@ -19,6 +19,9 @@ that the reader saves; ``<!-- output of: command -->`` before what a command pri
 OF_CI = {"serve": "", "test": "it would run the tests within the tests; .ci/run runs it"}
 """Marks of README that ``.ci/run`` looks for, and why such a block is not run here."""
 
+GENERATED = re.compile(r"from |end$")
+"""Comments around what ``docs/reference/generate.py`` writes."""
+
 _fence = re.compile(r"( *)(```+|~~~+) *([\w+-]*)")
 _mark = re.compile(r" *<!-- *(.*?) *-->$")
 _span = re.compile(r"(`+)(.+?)\1")
@@ -87,7 +90,8 @@ def _goes_on(lines: list[str], number: int) -> bool:
 
 
 def _marked(before: str) -> tuple[str, str]:
-    if not (found := _mark.match(before)):
+    found = _mark.match(before)
+    if not found or GENERATED.match(found[1]):
         return "", ""
     mark, _, argument = found[1].partition(":")
     if mark in OF_CI:

@@ -99,7 +99,7 @@ class Sandbox:
 
     def __exit__(self, *_: object) -> None:
         with suppress(OSError, ValueError, ProcessLookupError):
-            os.kill(int((self.root / "server.pid").read_text()), signal.SIGKILL)
+            os.killpg(int((self.root / "server.pid").read_text()), signal.SIGKILL)
         self._on_exit.close()
 
     def _fill(self) -> None:

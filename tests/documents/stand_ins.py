@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -26,10 +27,11 @@ COMMAND = (sys.executable, "-m", "h2asgi")
 ATTENTION = 0.05
 """Seconds between looks at a process that starts or ends."""
 
-STOP = 2.0
+STOP = 0.7
 """Seconds for a stop; what takes longer (``--drain-delay``) gets the second signal."""
 
-START = 30.0
+PATIENCE = 30.0
+"""Seconds for a start, and for the end after the second signal."""
 
 
 def h2asgi(arguments: list[str]) -> int:
@@ -59,22 +61,25 @@ def _stop() -> int:
         return 0
     number = int(PID.read_text())
     os.kill(number, signal.SIGTERM)
-    if not _gone(number, STOP):
+    if not _gone(STOP):
         os.kill(number, signal.SIGTERM)
-        if not _gone(number, STOP):
+        if not _gone(PATIENCE):
             return _say("the server before does not stop")
     PID.unlink()
     return 0
 
 
-def _gone(number: int, seconds: float) -> bool:
+def _gone(seconds: float) -> bool:
+    """Whether no process of the server is left: each holds the lock of the log."""
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        try:
-            os.kill(number, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(ATTENTION)
+    with LOG.open("ab") as log:
+        while time.monotonic() < until:
+            try:
+                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(ATTENTION)
+            else:
+                return True
     return False
 
 
@@ -89,6 +94,7 @@ def _serve(arguments: list[str], config: dict[str, object]) -> int:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified, LOG.open("ab") as log:
         notified.bind(str(address))
         notified.settimeout(ATTENTION)
+        fcntl.flock(log, fcntl.LOCK_EX)
         begin = log.tell()
         process = subprocess.Popen(
             [*COMMAND, *arguments], env={**variables, "NOTIFY_SOCKET": str(address)},
@@ -105,7 +111,7 @@ def _serve(arguments: list[str], config: dict[str, object]) -> int:
 
 
 def _is_ready(process: subprocess.Popen[bytes], notified: socket.socket) -> bool:
-    until = time.monotonic() + START
+    until = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < until:
         try:
             if b"READY=1" in notified.recv(4096):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import runpy
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+import h2asgi
 from h2asgi import cli, errors, options
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +101,18 @@ def test_the_reference_shows_every_exception_that_is_public() -> None:
     for name, value in vars(errors).items():
         if isinstance(value, type) and issubclass(value, Exception):
             assert name in text
+
+
+def test_the_python_api_is_called_as_the_reference_shows_it() -> None:
+    text = (ROOT / "docs" / "reference" / "python-api.md").read_text("utf-8")
+    shown = dict(re.findall(r"^## `(?:await )?h2asgi\.(\w+)(?:\((.*)\))?`", text, re.MULTILINE))
+    assert set(shown) == set(h2asgi.__all__)
+    for name, parameters in shown.items():
+        if parameters:
+            known = inspect.signature(getattr(h2asgi, name)).parameters
+            named = re.findall(r"(\w+)(?:=\w+)?(?:, |$)", parameters)
+            assert named == [each for each in known if each in named]
+            assert {p for p in known if known[p].default is inspect.Parameter.empty} <= set(named)
 
 
 def _links(document: Path) -> Iterator[str]:

@@ -28,6 +28,9 @@ HEAVY = ("asyncio", "ssl", "socket", "logging", "cryptography", "h2", "h11", "ws
 """What only a server needs."""
 
 
+pytest.importorskip("hatchling")  # of the extra "test"; archives are built with it
+
+
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The two files that are published, by their kind, without compiled modules."""

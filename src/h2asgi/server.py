@@ -83,7 +83,7 @@ class Server:
         self.redirect_addresses: list[tuple[str, int] | str] = []
         """Where it sends clients to https, with ``redirect_http``."""
         self.health_addresses: list[tuple[str, int] | str] = []
-        """Where it answers health checks in the clear, with ``health_bind``; also as it starts."""
+        """Where it answers health checks in the clear, with ``health_bind``."""
         self._redirect: RedirectPort | None = None
         self._monitoring: MonitoringPort | None = None
         self._health: Health | None = None

@@ -63,6 +63,12 @@ def create_app():
     return app
 '''
 
+WSGI_APPLICATION = """
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return [b"hello"]
+"""
+
 _pem = re.compile(r"(?<![\w.~$/{-])[\w./-]+\.pem\b")
 _path = re.compile(r"(?<![\w.$~{}*:/-])/(?=(?:etc|run|srv|var|path)/)|(?<=unix:)/")
 _port = re.compile(
@@ -90,6 +96,8 @@ class Sandbox:
         self._authority = trustme.CA()
         self._server = self._authority.issue_cert(*NAMES)
         self.transcript = ""
+        self.project: dict[str, Path] = {}
+        """Files of Python that the page has shown, by their names."""
         self.folder = self.root / "home" / "project"
         self.folder.mkdir(parents=True)
         self._fill()
@@ -109,6 +117,7 @@ class Sandbox:
             (self.root / "lib" / package).mkdir()
             for module in ("__init__", "asgi"):
                 (self.root / "lib" / package / f"{module}.py").write_text(APPLICATION)
+        (self.root / "lib" / "mysite" / "wsgi.py").write_text(WSGI_APPLICATION)
         (self.root / "lib" / "app.py").write_text(APPLICATION)
         shutil.copytree(ROOT / "examples", self.folder / "examples")
         shutil.copy(ROOT / "examples" / "hello.py", self.root / "lib")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from blocks import PAGES, ROOT, blocks, commands
-from checks import check
+from checks import check, finish
 from sandbox import Sandbox
 
 from h2asgi import cli
@@ -31,6 +31,7 @@ def test_the_code_of_a_page_does_what_it_says(page: Path, tally: Counter[str]) -
             except Exception as error:
                 error.add_note(block.place)
                 raise
+        finish(sandbox)
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=name)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from blocks import FILE, NOT_RUN, OUTPUT, Block
-from checks import COMPARED, MARKED, READ, RUN, check
+from checks import COMPARED, MARKED, READ, RUN, check, finish
 from sandbox import Sandbox
 
 from h2asgi.errors import ConfigurationError
@@ -51,6 +51,19 @@ WRONG = {
 def test_what_is_wrong_is_seen(wrong: Block, said: str, sandbox: Sandbox) -> None:
     with pytest.raises((AssertionError, ConfigurationError), match=said):
         check(wrong, sandbox)
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_files_of_a_project_are_tested_together(status: int, sandbox: Sandbox) -> None:
+    check(block("python", "# test_own.py\nfrom own import STATUS\n\n\n"
+                f"def test_status():\n    assert STATUS == {status}"), sandbox)  # fmt: skip
+    check(block("python", "# own.py\nSTATUS = 200"), sandbox)
+    if status == 200:
+        finish(sandbox)
+        assert not list(sandbox.folder.glob("*own.py"))
+    else:
+        with pytest.raises(AssertionError, match="1 failed"):
+            finish(sandbox)
 
 
 def test_one_block_uses_what_the_one_before_has_left(sandbox: Sandbox) -> None:

@@ -28,6 +28,9 @@ INCLUDED, MARKED, SKIPPED = "files of deploy/", "not run, for a reason", "skippe
 TOOLS = ("curl", "openssl", "nghttp", "node")
 """Programs that a block may need and a machine may lack."""
 
+LOG_PATIENCE = 5.0
+"""Seconds until a server has written what it says of a request that has its answer."""
+
 _snippet = re.compile(r'(?:--8<-- "([^"]+)"\n)+')
 
 
@@ -133,15 +136,26 @@ def finish(sandbox: Sandbox) -> None:
 
 def output(block: Block, sandbox: Sandbox) -> str:
     """Compare what is shown with what was printed: numbers, times and paths may differ."""
+    until = time.monotonic() + LOG_PATIENCE
+    while line := _not_printed(block, sandbox):
+        assert time.monotonic() < until, f"nobody printed\n{line}\nbut\n{sandbox.said}"
+        time.sleep(0.05)
+    return COMPARED
+
+
+def _not_printed(block: Block, sandbox: Sandbox) -> str:
+    """Give the first line that nobody has printed, if any; ``...`` stands for the rest of one."""
     printed = {_loose(line, sandbox) for line in sandbox.said.splitlines()}
-    for line in block.text.splitlines():
+    for line in filter(str.strip, block.text.splitlines()):
         wanted = _loose(line, sandbox)
         if wanted.endswith("..."):
-            found = any(each.startswith(wanted[:-3].rstrip(", ")) for each in printed)
+            begin = wanted[:-3].rstrip(", ")
+            found = any(each.startswith(begin) for each in printed)
         else:
             found = wanted in printed
-        assert found, f"nobody printed\n{line}\nbut\n{sandbox.said}"
-    return COMPARED
+        if not found:
+            return line
+    return ""
 
 
 def _loose(line: str, sandbox: Sandbox) -> str:

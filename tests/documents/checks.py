@@ -25,8 +25,9 @@ from h2asgi import options
 RUN, COMPARED, READ = "run", "compared with what is printed", "read by what it is for"
 INCLUDED, MARKED, SKIPPED = "files of deploy/", "not run, for a reason", "skipped"
 
-TOOLS = ("curl", "openssl", "nghttp", "node")
-"""Programs that a block may need and a machine may lack."""
+TOOLS = {"curl": "curl", "openssl": "openssl", "nghttp": "nghttp", "node": "node",
+         "--dev-cert-install": "certutil", "certutil": "certutil"}  # fmt: skip
+"""Programs that a machine may lack, by what needs them in a block."""
 
 LOG_PATIENCE = 5.0
 """Seconds until a server has written what it says of a request that has its answer."""
@@ -74,7 +75,7 @@ def missing(script: str) -> str:
     """Give a program that the script needs and that is not there, unless it must be."""
     if "H2ASGI_REQUIRE_TOOLS" in os.environ:
         return ""
-    needed = (tool for tool in TOOLS if re.search(rf"\b{tool}\b", script))
+    needed = (TOOLS[word] for word in TOOLS if re.search(rf"(?<![\w-]){word}\b", script))
     return next((tool for tool in needed if not shutil.which(tool)), "")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -101,24 +102,30 @@ def _serve(arguments: list[str], config: dict[str, object]) -> int:
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         PID.write_text(str(process.pid))
-        ready = _is_ready(process, notified)
-    if not ready:
-        PID.unlink()
-        process.kill()
-        print(LOG.read_text()[begin:])
-        return process.wait() or 1
-    return 0
+        if _is_ready(process, notified, begin):
+            return 0
+    PID.unlink()
+    process.kill()
+    print(_said(begin))
+    return process.wait()  # 0 for what does something else than to serve
 
 
-def _is_ready(process: subprocess.Popen[bytes], notified: socket.socket) -> bool:
+def _is_ready(process: subprocess.Popen[bytes], notified: socket.socket, begin: int) -> bool:
+    """Whether it serves: it tells the service manager, or under ``--reload`` the log alone."""
     until = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < until:
         try:
             if b"READY=1" in notified.recv(4096):
                 return True
         except TimeoutError:
-            continue
+            if re.search(r" worker 1 \(.*\) serves$", _said(begin), re.MULTILINE):
+                return True
     return False
+
+
+def _said(begin: int) -> str:
+    """What the log has from an octet on."""
+    return LOG.read_bytes()[begin:].decode()
 
 
 def python(arguments: list[str]) -> int:

@@ -160,6 +160,7 @@ def _not_printed(block: Block, sandbox: Sandbox) -> str:
 
 
 def _loose(line: str, sandbox: Sandbox) -> str:
+    line = re.sub(r"^\S+T\S+ (?=debug|info|warning|error|critical)", "", line)  # time
     line = line.replace(str(sandbox.root), "").replace("/home/you/", "/home/")
     line = re.sub(r"\(engines [^)]*\)|, compiled", "", line)
     line = re.sub(r"\S*ca\.pem", "ca.pem", line)

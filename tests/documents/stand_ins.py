@@ -42,7 +42,8 @@ def h2asgi(arguments: list[str]) -> int:
     shown = subprocess.run(
         [*COMMAND, *arguments, "--print-config"], check=False, text=True, stdout=subprocess.PIPE
     )
-    if shown.returncode:
+    if shown.returncode or not shown.stdout.startswith("# Configuration"):
+        print(shown.stdout, end="")  # it has done something else than to serve
         return shown.returncode
     GIVEN.write_text(json.dumps(arguments))
     return _stop() or _serve(arguments, tomllib.loads(shown.stdout))

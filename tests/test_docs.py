@@ -85,6 +85,18 @@ def test_the_comparison_is_with_the_versions_that_the_benchmarks_run() -> None:
         assert f"{name} {version}." in text
 
 
+def test_the_comparison_knows_what_this_server_has() -> None:
+    text = (ROOT / "docs" / "comparison.md").read_text("utf-8")
+    flags = {option.flag for option in options.OPTIONS}
+    for flag, row in (
+        ("--reload", "restart when code changes"),
+        ("--metrics", "metrics"),
+        ("--interface", "WSGI"),
+    ):
+        (ours,) = re.findall(rf"^\| {row} \| (.*?) \|", text, re.MULTILINE)
+        assert (ours in ("no", "not yet")) == (flag not in flags), f"{row}: {ours}"
+
+
 def test_every_attack_in_the_document_has_a_test_that_exists() -> None:
     text = (ROOT / "docs" / "security.md").read_text("utf-8")
     rows = [line for line in text.splitlines() if re.match(r"\|(?! (?:Attack|Fault) |-)", line)]

@@ -18,7 +18,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 COMPILERS = ["mypy[mypyc]>=2.4,<2.5", "setuptools>=70"]
-"""mypyc is young: a new minor version is tried before it is allowed."""
+"""What ``build_backend.py`` asks for. mypyc is young: a new minor version is tried before it is
+allowed."""
 
 
 def wanted() -> bool:
@@ -68,10 +69,6 @@ class CompiledModules(BuildHookInterface[Any]):
     """``modules`` in pyproject.toml says which: files, or folders of which all are."""
 
     PLUGIN_NAME = "custom"
-
-    def dependencies(self) -> list[str]:
-        """Give what building needs besides hatchling."""
-        return COMPILERS if wanted() else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and put the libraries beside their sources."""

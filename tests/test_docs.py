@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
+import h2asgi
 from h2asgi import cli, errors, options
 
 ROOT = Path(__file__).parents[1]
@@ -43,21 +46,18 @@ def _readme() -> str:
     return (ROOT / "README.md").read_text("utf-8")
 
 
-def _row(option: options.Option) -> str:
-    """How the reference shows an option: name, variable and meaning with its default."""
-    with click.Context(cli.command) as context:
-        (parameter,) = (p for p in cli.command.params if p.name == option.name)
-        record = parameter.get_help_record(context)
-    assert record is not None
-    name, meaning = (re.sub(r"\s+", " ", part).replace("|", "/") for part in record)
-    return f"| `{name}` | `{option.variable}` | {meaning} |"
+def test_the_reference_says_what_the_code_says() -> None:
+    generate = runpy.run_path(str(ROOT / "docs" / "reference" / "generate.py"))
+    for path, text in generate["pages"]():
+        assert path.read_text("utf-8") == text, "run python docs/reference/generate.py"
 
 
-@pytest.mark.parametrize("topic", options.TOPICS)
-def test_the_reference_has_the_options_of_help_and_no_others(topic: str) -> None:
-    section = COMMAND_LINE.read_text("utf-8").partition(f"\n## {topic}\n")[2].partition("\n## ")[0]
-    rows = [line for line in section.splitlines() if line.startswith("| `")]
-    assert rows == [_row(option) for option in options.OPTIONS if option.topic == topic]
+def test_a_new_topic_gets_a_heading_and_a_table() -> None:
+    generate = runpy.run_path(str(ROOT / "docs" / "reference" / "generate.py"))
+    text = generate["command_line"]("# Command line\n\n## Other\n\nThe end.\n")
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == [*options.TOPICS, "Other"]
+    assert text.count("\n| `--") == len(options.OPTIONS)
+    assert generate["command_line"](text) == text
 
 
 def test_the_reference_has_the_options_that_are_the_command_line_s_alone() -> None:
@@ -77,6 +77,25 @@ def test_every_option_that_a_document_names_exists() -> None:
         assert named <= known, document.name
 
 
+def test_the_comparison_is_with_the_versions_that_the_benchmarks_run() -> None:
+    text = (ROOT / "docs" / "comparison.md").read_text("utf-8").partition("## Protocols")[0]
+    pins = (ROOT / "benchmarks" / "requirements.txt").read_text("utf-8")
+    for name, version in re.findall(r"^(\w+)(?:\[.*\])?==([\d.]+)\.\*", pins, re.MULTILINE):
+        assert f"{name} {version}." in text
+
+
+def test_the_comparison_knows_what_this_server_has() -> None:
+    text = (ROOT / "docs" / "comparison.md").read_text("utf-8")
+    flags = {option.flag for option in options.OPTIONS}
+    for flag, row in (
+        ("--reload", "restart when code changes"),
+        ("--metrics", "metrics"),
+        ("--interface", "WSGI"),
+    ):
+        (ours,) = re.findall(rf"^\| {row} \| (.*?) \|", text, re.MULTILINE)
+        assert (ours in ("no", "not yet")) == (flag not in flags), f"{row}: {ours}"
+
+
 def test_every_attack_in_the_document_has_a_test_that_exists() -> None:
     text = (ROOT / "docs" / "security.md").read_text("utf-8")
     rows = [line for line in text.splitlines() if re.match(r"\|(?! (?:Attack|Fault) |-)", line)]
@@ -93,6 +112,18 @@ def test_the_reference_shows_every_exception_that_is_public() -> None:
     for name, value in vars(errors).items():
         if isinstance(value, type) and issubclass(value, Exception):
             assert name in text
+
+
+def test_the_python_api_is_called_as_the_reference_shows_it() -> None:
+    text = (ROOT / "docs" / "reference" / "python-api.md").read_text("utf-8")
+    shown = dict(re.findall(r"^## `(?:await )?h2asgi\.(\w+)(?:\((.*)\))?`", text, re.MULTILINE))
+    assert set(shown) == set(h2asgi.__all__)
+    for name, parameters in shown.items():
+        if parameters:
+            known = inspect.signature(getattr(h2asgi, name)).parameters
+            named = re.findall(r"(\w+)(?:=\w+)?(?:, |$)", parameters)
+            assert named == [each for each in known if each in named]
+            assert {p for p in known if known[p].default is inspect.Parameter.empty} <= set(named)
 
 
 def _links(document: Path) -> Iterator[str]:

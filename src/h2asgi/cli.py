@@ -200,7 +200,25 @@ def _parameter(option: options.Option) -> click.Option:
         metavar=_metavar(option),
         topic=option.topic,
         help=help_text,
+        shell_complete=lambda _context, _parameter, begun: _completions(option, begun),
     )
+
+
+def _completions(option: options.Option, begun: str) -> list[Any]:
+    """Give what a shell offers for the value of an option, of which ``begun`` has been typed."""
+    from click.shell_completion import CompletionItem
+
+    if option.metavar in ("FILE", "DIR"):
+        return _files(begun, option.metavar.lower())
+    words = (*option.words, *option.choices)
+    return [CompletionItem(word) for word in words if word.startswith(begun)]
+
+
+def _files(begun: str, kind: str) -> list[Any]:
+    """Let the shell look for files or folders (``file``, ``dir``) itself."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(begun, type=kind)]
 
 
 def _metavar(option: options.Option) -> str:
@@ -215,6 +233,7 @@ _OWN_PARAMETERS = (
         type=str,
         metavar="FILE",
         help=f"TOML file with options. [env: {CONFIG_VARIABLE}]",
+        shell_complete=lambda _context, _parameter, begun: _files(begun, "file"),
     ),
     _TopicOption(
         ["--check-config"],

@@ -20,9 +20,10 @@ logger = logging.getLogger("h2asgi")
 def run(app: str | ASGIApplication | Config, **options: object) -> None:
     """Serve until SIGINT or SIGTERM, with options named as on the command line (``http2_engine``).
 
-    A ``Config`` holds application and options together. Configures ``logging``, handles
-    signals and makes the event loop. A mistake is logged and raises ``SystemExit`` with the
-    command's exit code.
+    ``app`` is an ASGI application or ``"module:attribute"``, or a ``Config`` that holds it and all
+    options. Configures ``logging``, handles signals, makes the event loop and tunes garbage
+    collection. Neither environment nor files are read. A mistake is logged and raises
+    ``SystemExit`` with the command's exit code.
     """
     try:
         code = _run(_config(app, options))

@@ -82,7 +82,7 @@ class Server:
         endpoint: Endpoint | None = None,
     ) -> None:
         self.addresses: list[tuple[str, int] | str] = []
-        """Where it listens: (host, port), or the path of a Unix socket."""
+        """Where it listens: (host, port), never with port 0, or the path of a Unix socket."""
         self.redirect_addresses: list[tuple[str, int] | str] = []
         """Where it sends clients to https, with ``redirect_http``."""
         self.health_addresses: list[tuple[str, int] | str] = []
@@ -161,7 +161,7 @@ class Server:
         self._config = replace(self._config, workers=1)
 
     def close_sockets(self) -> None:
-        """Stop listening; harmless when it was done before."""
+        """Stop listening, for a server that was prepared and is not entered."""
         self._endpoint.close()
 
     async def _start(self) -> None:
@@ -249,7 +249,10 @@ class Server:
         return Connection(self._state, tls=tls, server=server, lost=lost, proxied=proxied)
 
     def renew_certificate(self) -> None:
-        """Read the certificate anew, for new connections; one that cannot work is refused."""
+        """Read the certificate anew, for new connections, as a change of its files does.
+
+        One that cannot work is logged, and the old one stays.
+        """
         self._watch.note()
         try:
             self._endpoint.renew_certificate(self._config)
@@ -402,9 +405,9 @@ async def serve(
     *,
     shutdown: asyncio.Event | None = None,
 ) -> None:
-    """Serve until ``shutdown`` is set or the call is cancelled, then stop gracefully.
+    """Serve in the running event loop until ``shutdown`` is set or the call is cancelled.
 
-    Like ``Server`` it leaves signals and ``logging`` alone.
+    Then it stops gracefully. Like ``Server`` it leaves signals and ``logging`` alone.
     """
     async with Server(app, config):
         await (shutdown or asyncio.Event()).wait()

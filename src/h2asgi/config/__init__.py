@@ -44,7 +44,9 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Everything; below ``server.py`` a part is handed only the slice it needs."""
+    """All settings as a frozen dataclass, with one dataclass for each slice."""
+
+    # Below server.py a part is handed only the slice it needs.
 
     app: str | Callable[..., Any] = ""
     factory: bool = option(

@@ -50,12 +50,26 @@ ARROWS = {
     "inheritance": {"errors"},
     "server": {
         *{"admission", "banner", "certificate_watch", "config", "connection", "endpoint"},
-        *{"errors", "forwarded", "health", "importer", "lifespan", "limits", "listener", "logs"},
-        *{"loop_watch", "monitoring", "process", "protocol", "redirect", "relief", "trace"},
+        *{"errors", "forwarded", "health", "importer", "inspector", "lifespan", "limits"},
+        *{
+            "listener",
+            "logs",
+            "loop_watch",
+            "monitoring",
+            "process",
+            "protocol",
+            "redirect",
+            "relief",
+            "trace",
+        },
     },
     "certificate_watch": {"config", "errors", "server_names", "tls"},
     "redirect": {"asgi", "connection", "endpoint", "further_port"},
     "monitoring": {"asgi", "connection", "endpoint", "further_port"},
+    "inspector": {
+        *{"_version", "asgi", "connection", "endpoint", "errors", "further_port", "protocol"},
+        *{"protocol.http2", "state"},
+    },
     "further_port": {"config", "connection", "listener", "protocol", "sockets", "trust"},
     "endpoint": {
         *{"banner", "config", "devcerts", "errors", "health", "inheritance", "key_pairs"},

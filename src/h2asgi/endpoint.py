@@ -31,10 +31,11 @@ class Endpoint:
     """``notes`` are lines for the operator, to be shown once it serves.
 
     On ``redirect_sockets`` clients are sent to https, on ``redirect_port``. On ``health_sockets``
-    health checks are answered, for the ``service`` where there are several workers. ``trusted``
-    are believed about their clients; ``proxies`` are the same if they use the PROXY protocol.
-    With ``reuse_port``, ``further_sockets`` are those of the second worker and so on.
-    ``tls`` names the files of the certificate. It is ``shared`` among workers.
+    health checks are answered, for the ``service`` where there are several workers; on
+    ``inspect_sockets`` the inspector is. ``trusted`` are believed about their clients;
+    ``proxies`` are the same if they use the PROXY protocol. With ``reuse_port``,
+    ``further_sockets`` are those of the second worker and so on. ``tls`` names the files of the
+    certificate. It is ``shared`` among workers.
     """
 
     ssl_context: ServerContext | None = None
@@ -43,6 +44,7 @@ class Endpoint:
     redirect_sockets: Sequence[ListeningSocket] = ()
     redirect_port: int = 0
     health_sockets: Sequence[ListeningSocket] = ()
+    inspect_sockets: Sequence[ListeningSocket] = ()
     trusted: Trusted = field(default_factory=lambda: Trusted(()))
     proxies: Trusted | None = None
     colleagues: Colleagues | None = None
@@ -60,7 +62,10 @@ class Endpoint:
     def every_socket(self) -> list[ListeningSocket]:
         """Give each listening socket once."""
         further = (listening for group in self.further_sockets for listening in group)
-        every = (*self.sockets, *further, *self.redirect_sockets, *self.health_sockets)
+        every = (
+            *(*self.sockets, *further, *self.redirect_sockets, *self.health_sockets),
+            *self.inspect_sockets,
+        )
         return list({id(listening): listening for listening in every}.values())
 
     def of_worker(
@@ -125,6 +130,7 @@ class Endpoint:
         for listening in self.every_socket():
             listening.close()
         self.sockets = self.redirect_sockets = self.health_sockets = self.further_sockets = ()
+        self.inspect_sockets = ()
 
 
 def open_endpoint(config: Config, inherited: Inherited | None = None, workers: int = 1) -> Endpoint:
@@ -143,6 +149,8 @@ def open_endpoint(config: Config, inherited: Inherited | None = None, workers: i
     try:
         if config.proxies.health_bind is not None:
             _health(endpoint, config, config.proxies.health_bind, how)
+        if config.inspect.address is not None:
+            _inspect(endpoint, config.inspect.address, how)
         wanted = _wanted(config, how.inherited)
         endpoint.sockets = sockets.listen(wanted, how)
         if config.bind.redirect_http is not None:
@@ -193,6 +201,20 @@ def _health(endpoint: Endpoint, config: Config, address: str, how: How) -> None:
     endpoint.health_sockets = sockets.listen(wanted, replace(how, reuse_port=False))
     for url in banner.urls([found.address for found in endpoint.health_sockets], "http"):
         endpoint.notes.append(f"health checks are answered on {url}, {config.proxies.health_path}")
+
+
+def _inspect(endpoint: Endpoint, address: str, how: How) -> None:
+    wanted = sockets.parse_inspect(address)
+    endpoint.inspect_sockets = sockets.listen(wanted, replace(how, reuse_port=False))
+    for found in endpoint.inspect_sockets:
+        for url in banner.urls([found.address], "http"):
+            endpoint.notes.append(f"the inspector is on {url}")
+        if not sockets.is_local(found):
+            logger.warning(
+                "the inspector shows all traffic, in the clear, to whoever can reach %s:"
+                " take a loopback address unless that is meant",
+                wanted[0],
+            )
 
 
 def _certificate(tls: TLSConfig) -> TLSConfig:

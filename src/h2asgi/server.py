@@ -14,7 +14,7 @@ from dataclasses import replace
 from email.utils import formatdate
 from operator import itemgetter
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from . import banner, logs, process
 from .admission import default_limit
@@ -34,6 +34,9 @@ from .protocol.proxy import ProxyHeader
 from .redirect import RedirectPort
 from .relief import Relief
 from .trace import Trace
+
+if TYPE_CHECKING:
+    from .inspector.port import InspectorPort
 
 logger = logging.getLogger("h2asgi")
 
@@ -84,8 +87,11 @@ class Server:
         """Where it sends clients to https, with ``redirect_http``."""
         self.health_addresses: list[tuple[str, int] | str] = []
         """Where it answers health checks in the clear, with ``health_bind``."""
+        self.inspect_addresses: list[tuple[str, int] | str] = []
+        """Where the inspector is, with ``inspect``."""
         self._redirect: RedirectPort | None = None
         self._monitoring: MonitoringPort | None = None
+        self._inspector: InspectorPort | None = None
         self._health: Health | None = None
         self._config = replace(config or Config(), app=app)
         self._trace = trace
@@ -136,6 +142,7 @@ class Server:
         self.addresses = self._endpoint.addresses
         self.redirect_addresses = [found.address for found in self._endpoint.redirect_sockets]
         self.health_addresses = [found.address for found in self._endpoint.health_sockets]
+        self.inspect_addresses = [found.address for found in self._endpoint.inspect_sockets]
 
     def close_sockets(self) -> None:
         """Stop listening; harmless when it was done before."""
@@ -205,10 +212,20 @@ class Server:
         if endpoint.redirect_sockets:
             self._redirect = RedirectPort(endpoint, self._state)
             self._redirect.start()
+        if endpoint.inspect_sockets:
+            self._inspect()
         if self._health is not None:
             self._health.state = "serving"
         if self._monitoring is not None:
             self._monitoring.start()
+
+    def _inspect(self) -> None:
+        from .inspector.port import InspectorPort  # which servers without it need not load
+
+        address = self._config.inspect.address
+        named = frozenset((address or "").rpartition(":")[:1])
+        self._inspector = InspectorPort(self._endpoint, self._state, named)
+        self._inspector.start()
 
     def _connection(
         self, server: ServerAddress, lost: Callable[[], None], proxied: ProxyHeader | None
@@ -270,6 +287,8 @@ class Server:
         """End what goes on beside the application."""
         self._default_fields.stop()
         self._relief.stop()
+        if self._inspector is not None:
+            await self._inspector.stop()
         if self._monitoring is not None:
             await self._monitoring.stop()
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .bounds import MAX_HEADER_FIELDS, Limits, Timeouts
+from .inspecting import InspectConfig
 from .listening import BindConfig, TLSConfig
 from .logging import LogConfig
 from .option import KIB, MIB, option
@@ -28,6 +29,7 @@ __all__ = [
     "Config",
     "HTTP1Config",
     "HTTP2Config",
+    "InspectConfig",
     "Limits",
     "LogConfig",
     "ProcessConfig",
@@ -85,3 +87,4 @@ class Config:
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)
     log: LogConfig = field(default_factory=LogConfig)
+    inspect: InspectConfig = field(default_factory=InspectConfig)

@@ -1,0 +1,134 @@
+"""What is kept of all connections, within its bounds.
+
+In each tick there is room for some requests and frames; what comes after that in the tick is
+only counted. The oldest of what is kept go first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from ..protocol.events import RequestReceived, RequestRejected
+from ..protocol.http2.tap import PassedFrame
+from . import frame_text, masking
+from .masking import Fields
+from .records import ConnectionRecord, FrameRecord, StreamRecord
+
+STREAMS_PER_TICK: Final = 128
+"""A page with all that belongs to it, at once. At 512 a second, recording and telling a viewer
+of them takes some hundredths of a core."""
+
+FRAMES_PER_TICK: Final = 640
+"""Five for each of those requests."""
+
+MAX_STREAMS: Final = 500
+MAX_FRAMES: Final = 4000
+MAX_CONNECTIONS: Final = 100
+"""What is kept; the oldest of each go first. It is what a page can show and somebody can look
+through, and, with the bounds of ``masking``, some MiB."""
+
+
+class Log:
+    """``now`` gives the time on the loop's clock; ``revision`` rises with every change."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now = now
+        self.epoch = now()
+        self.wall_epoch = time.time()
+        self.connections: deque[ConnectionRecord] = deque(maxlen=MAX_CONNECTIONS)
+        self.streams: deque[StreamRecord] = deque(maxlen=MAX_STREAMS)
+        self.frames: deque[FrameRecord] = deque(maxlen=MAX_FRAMES)
+        self.skipped_connections = 0
+        self.skipped_streams = 0
+        self.skipped_frames = 0
+        self.revision = 0
+        self.stream_room = 0
+        self.frame_room = 0
+        self._numbers = [0, 0, 0]  # the last connection, stream and frame
+
+    def make_room(self) -> None:
+        """Begin a tick."""
+        self.stream_room, self.frame_room = STREAMS_PER_TICK, FRAMES_PER_TICK
+
+    def close(self) -> None:
+        """Take nothing more, until there is room again."""
+        self.stream_room = self.frame_room = 0
+
+    def clear(self) -> None:
+        """Forget requests and frames, and the connections that are gone."""
+        self.streams.clear()
+        self.frames.clear()
+        for record in tuple(self.connections):
+            if record.closed is not None:
+                self.connections.remove(record)
+        self.skipped_connections = self.skipped_streams = self.skipped_frames = 0
+        self.revision += 1
+
+    def touch(self, record: ConnectionRecord | StreamRecord) -> None:
+        """Take note that a record has changed."""
+        self.revision += 1
+        record.revision = self.revision
+
+    def _number(self, kind: int) -> int:
+        self._numbers[kind] += 1
+        return self._numbers[kind]
+
+    def next_connection(self) -> int:
+        """Give the number of the next connection, and make a place for it."""
+        if len(self.connections) == MAX_CONNECTIONS:
+            gone = (one for one in self.connections if one.closed is not None)
+            self.connections.remove(next(gone, self.connections[0]))
+        return self._number(0)
+
+    def add_stream(
+        self,
+        connection: ConnectionRecord,
+        event: RequestReceived | RequestRejected,
+        scheme: str,
+        fields: Fields,
+    ) -> StreamRecord | None:
+        """Record a request, if there is room for it in this tick."""
+        if self.stream_room <= 0:
+            self.skipped_streams += 1
+            return None
+        self.stream_room -= 1
+        record = StreamRecord(
+            number=self._number(1),
+            connection=connection.number,
+            stream_id=event.stream_id,
+            protocol=connection.protocol if connection.protocol == "HTTP/2" else
+            f"HTTP/{event.http_version}",
+            method=event.method,
+            target=masking.target(event.target),
+            scheme=scheme,
+            fields=fields,
+            started=self.now(),
+        )  # fmt: skip
+        self.streams.append(record)
+        self.touch(record)
+        return record
+
+    def add_frame(
+        self, connection: ConnectionRecord, frame: PassedFrame, now: float, outgoing: bool
+    ) -> FrameRecord | None:
+        """Record a frame, if there is room for it in this tick."""
+        if self.frame_room <= 0:
+            self.skipped_frames += 1
+            return None
+        self.frame_room -= 1
+        record = FrameRecord(
+            number=self._number(2),
+            connection=connection.number,
+            time=now,
+            outgoing=outgoing,
+            kind=frame_text.kind(frame),
+            flags=frame_text.flags(frame),
+            stream_id=frame.stream_id,
+            length=frame.length,
+            detail=frame_text.detail(frame),
+        )
+        self.frames.append(record)
+        return record

@@ -13,7 +13,7 @@ import pytest
 import h2asgi
 from h2asgi.cli import command
 from h2asgi.errors import ConfigurationError
-from h2asgi.inspector import page, recorder
+from h2asgi.inspector import news, page, recorder
 from h2asgi.options import command_line, config_from, make_config
 
 HANG = 30
@@ -174,14 +174,14 @@ def test_viewers_are_few_and_do_not_hold_up_a_stop(run):
 def test_a_viewer_that_does_not_read_is_told_less_and_costs_no_memory(run, monkeypatch):
     """What it is told is put together when it takes it: nothing is queued for it."""
     monkeypatch.setattr(page, "TICK", 0.001)
-    news = []
-    told = page.Inspector._news
+    looks = []
+    take = news.News.take
 
-    def counted(self: Any, *args: Any) -> Any:
-        news.append(args)
-        return told(self, *args)
+    def counted(self: news.News) -> str:
+        looks.append(None)
+        return take(self)
 
-    monkeypatch.setattr(page.Inspector, "_news", counted)
+    monkeypatch.setattr(news.News, "take", counted)
 
     async def main() -> None:
         async with started() as server:
@@ -189,8 +189,8 @@ def test_a_viewer_that_does_not_read_is_told_less_and_costs_no_memory(run, monke
             viewer.writer.transport.pause_reading()
             seen = -1
             target = "/" + "a" * 2000
-            while seen != len(news):
-                seen = len(news)
+            while seen != len(looks):
+                seen = len(looks)
                 for _ in range(200):
                     await ask(server.addresses[0], target)
             viewer.writer.transport.abort()

@@ -1,7 +1,7 @@
 """What is kept of all connections, within its bounds.
 
-In each tick there is room for some requests and frames; what comes after that in the tick is
-only counted. The oldest of what is kept go first.
+There is room for a burst of requests and frames, and in each tick for a few more; what comes beyond
+is only counted. The oldest of what is kept go first.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from . import frame_text, masking
 from .masking import Fields
 from .records import ConnectionRecord, FrameRecord, StreamRecord
 
-STREAMS_PER_TICK: Final = 128
-"""A page with all that belongs to it, at once. At 512 a second, recording and telling a viewer
-of them takes some hundredths of a core."""
+MAX_STREAM_ROOM: Final = 256
+STREAMS_PER_TICK: Final = 40
+"""Requests that are recorded at once, a page with all that belongs to it, and on and on: 160 a
+second, which cost a few hundredths of a core. For the next page there is room again soon."""
 
-FRAMES_PER_TICK: Final = 640
-"""Five for each of those requests."""
+MAX_FRAME_ROOM: Final = 2048
+FRAMES_PER_TICK: Final = 200
+"""The same of frames: some for each of those requests."""
 
 MAX_STREAMS: Final = 500
 MAX_FRAMES: Final = 4000
@@ -51,7 +53,12 @@ class Log:
 
     def make_room(self) -> None:
         """Begin a tick."""
-        self.stream_room, self.frame_room = STREAMS_PER_TICK, FRAMES_PER_TICK
+        self.stream_room = min(self.stream_room + STREAMS_PER_TICK, MAX_STREAM_ROOM)
+        self.frame_room = min(self.frame_room + FRAMES_PER_TICK, MAX_FRAME_ROOM)
+
+    def open(self) -> None:
+        """Have all the room there is."""
+        self.stream_room, self.frame_room = MAX_STREAM_ROOM, MAX_FRAME_ROOM
 
     def close(self) -> None:
         """Take nothing more, until there is room again."""
@@ -90,7 +97,7 @@ class Log:
         scheme: str,
         fields: Fields,
     ) -> StreamRecord | None:
-        """Record a request, if there is room for it in this tick."""
+        """Record a request, if there is room for it."""
         if self.stream_room <= 0:
             self.skipped_streams += 1
             return None
@@ -114,7 +121,7 @@ class Log:
     def add_frame(
         self, connection: ConnectionRecord, frame: PassedFrame, now: float, outgoing: bool
     ) -> FrameRecord | None:
-        """Record a frame, if there is room for it in this tick."""
+        """Record a frame, if there is room for it."""
         if self.frame_room <= 0:
             self.skipped_frames += 1
             return None

@@ -56,6 +56,7 @@ class ConnectionObserver:
         # Field sections of responses on their way from the calls to the frames.
         self._heads: dict[int, deque[tuple[Fields, int]]] = {}
         self._out_size = 0
+        self._told = 0, 0  # octets, at the last look
         self._ending: set[int] = set()  # HTTP/1.1: all of the response was given
 
     # What comes.
@@ -63,11 +64,10 @@ class ConnectionObserver:
     def received(self, data: bytes | bytearray | memoryview, now: float) -> None:
         """See ``Observer``."""
         self._record.octets_in += len(data)
-        self._log.touch(self._record)
-        if not self._http2:
+        if not self._http2 or (self._tap is None and self._log.frame_room <= 0):
             return
         self._blocks.clear()
-        if self._tap is None and self._log.frame_room > 0:
+        if self._tap is None:
             awaited = self._engine.awaited
             self._tap = None if awaited is None else FrameTap(awaited)
         if self._tap is None:
@@ -95,10 +95,12 @@ class ConnectionObserver:
     def happened(self, events: list[Event]) -> None:
         """See ``Observer``."""
         for event in events:
-            if isinstance(event, RequestReceived):
-                self._request_came(event, event.headers)
-            elif isinstance(event, RequestRejected):
-                self._request_came(event, [])
+            if isinstance(event, RequestReceived | RequestRejected):
+                self._record.requests += 1
+                if self._log.stream_room > 0 or self._blocks:
+                    self._request_came(event)
+                else:
+                    self._log.skipped_streams += 1
             elif isinstance(event, DataReceived):
                 if stream := self._streams.get(event.stream_id):
                     stream.request_size += len(event.data)
@@ -111,16 +113,15 @@ class ConnectionObserver:
             elif isinstance(event, ConnectionTerminated):
                 self._close(event.reason)
 
-    def _request_came(self, event: RequestReceived | RequestRejected, headers: Headers) -> None:
-        self._record.requests += 1
-        fields: Fields | None = None
+    def _request_came(self, event: RequestReceived | RequestRejected) -> None:
+        section = _section(event, self._scheme)
+        fields = masking.fields(section)
         if block := self._blocks.pop(event.stream_id, None):
             frame, size = block
-            fields = frame.fields = masking.fields(_with_pseudo(event, headers, self._scheme))
-            if headers:
+            frame.fields = fields
+            if isinstance(event, RequestReceived):  # else not all of it is known
                 self._record.blocks_in += size
-                self._record.fields_in += _size(_with_pseudo(event, headers, self._scheme))
-        fields = fields or masking.fields(_with_pseudo(event, headers, self._scheme))
+                self._record.fields_in += _size(section)
         stream = self._log.add_stream(self._record, event, self._scheme, fields)
         if stream is None:
             return
@@ -147,9 +148,9 @@ class ConnectionObserver:
     def responded(self, stream_id: int, status: int, headers: Headers, end_stream: bool) -> None:
         """See ``Observer``."""
         stream = self._streams.get(stream_id)
-        final = status >= 200 or status == 101
-        if stream is None and not self._log.frame_room:
+        if stream is None and not (self._http2 and self._log.frame_room > 0):
             return
+        final = status >= 200 or status == 101
         if stream is not None and final and stream.responded is not None:
             return
         section: Headers = [(b":status", b"%d" % status), *headers]
@@ -179,7 +180,7 @@ class ConnectionObserver:
     def gave_trailers(self, stream_id: int, trailers: Headers) -> None:
         """See ``Observer``."""
         stream = self._streams.get(stream_id)
-        if stream is None and not self._log.frame_room:
+        if stream is None and not (self._http2 and self._log.frame_room > 0):
             return
         fields = masking.fields(trailers)
         self._expect_block(stream_id, fields, _size(trailers))
@@ -215,7 +216,6 @@ class ConnectionObserver:
     def sent(self, data: bytes | memoryview, now: float) -> None:
         """See ``Observer``."""
         self._record.octets_out += len(data)
-        self._log.touch(self._record)
         if not self._http2:
             self._note_http1_progress(now)
         elif self._streams or self._log.frame_room > 0:
@@ -293,11 +293,15 @@ class ConnectionObserver:
         )
 
     def sample(self, now: float) -> None:
-        """Look at flow control."""
+        """Look at what has changed since the last look, and at flow control."""
+        record = self._record
+        told = record.octets_in, record.octets_out
+        if told != self._told:
+            self._told = told
+            self._log.touch(record)
         flow = self._engine.flow()
         if flow is None:
             return
-        record = self._record
         values = (flow.send_window, flow.receive_window, flow.unread, flow.queued)
         if record.samples and record.samples[-1][1:] == values and not record.flows:
             return
@@ -334,10 +338,9 @@ class ConnectionObserver:
         self._log.touch(record)
 
 
-def _with_pseudo(
-    event: RequestReceived | RequestRejected, headers: Headers, scheme: str
-) -> Headers:
+def _section(event: RequestReceived | RequestRejected, scheme: str) -> Headers:
     """Give the fields as they are on the wire of HTTP/2, with ``:authority`` for ``host``."""
+    headers = event.headers if isinstance(event, RequestReceived) else []
     if event.http_version != "2":
         return headers
     pseudo = [

@@ -13,16 +13,13 @@ from .._version import __version__
 from ..asgi.scope import Receive, Scope, Send
 from . import har
 from .access import Access
+from .news import News
 from .recorder import TICK, Recorder
-from .records import FrameRecord
 
 logger = logging.getLogger("h2asgi")
 
 MAX_VIEWERS: Final = 4
 """Pages that are open at once: each has everything encoded for itself."""
-
-SIGN_OF_LIFE: Final = 40
-"""Ticks without news after which a viewer is told so, or it would not be noticed to be gone."""
 
 _POLICY: Final = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -129,66 +126,19 @@ class Inspector:
             recorder.leave()
 
     async def _tell(self, send: Send, woken: asyncio.Event) -> None:
-        recorder = self._recorder
-        seen, last_frame, sampled = -1, 0, float("-inf")
-        silent = 0
+        news = News(self._recorder)
         while not woken.is_set():
-            news, last_frame, sampled = self._news(seen, last_frame, sampled)
-            # What changes from here on is news again: nothing is awaited in between.
-            first, seen = seen < 0, recorder.revision
-            silent = 0 if news else silent + 1
-            if news or silent >= SIGN_OF_LIFE:
-                silent = 0
-                text = json.dumps({"first": first, **news}, separators=(",", ":"))
-                await send(_piece(f"data: {text}\n\n".encode()))
+            if text := news.take():
+                await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK):
                     await woken.wait()
         await send({"type": "http.response.body", "body": b""})
 
-    def _news(
-        self, seen: int, last_frame: int, sampled: float
-    ) -> tuple[dict[str, Any], int, float]:
-        recorder = self._recorder
-        epoch = recorder.epoch
-        if seen == recorder.revision:
-            return {}, last_frame, sampled
-        frames: list[FrameRecord] = []
-        for frame in reversed(recorder.frames):
-            if frame.number <= last_frame:
-                break
-            frames.append(frame)
-        changed = [one for one in recorder.connections if one.revision > seen]
-        samples = [
-            [one.number, *(round((sample[0] - epoch) * 1000),), *sample[1:]]
-            for one in changed
-            for sample in one.samples
-            if sample[0] > sampled
-        ]
-        news = {
-            "connections": [one.as_json(epoch) for one in changed],
-            "streams": [one.as_json(epoch) for one in recorder.streams if one.revision > seen],
-            "frames": [one.as_json(epoch) for one in reversed(frames)],
-            "samples": samples,
-            "now": round((recorder.now() - epoch) * 1000),
-            "skipped": [
-                recorder.skipped_connections,
-                recorder.skipped_streams,
-                recorder.skipped_frames,
-            ],
-        }
-        if frames:
-            last_frame = frames[0].number
-        return news, last_frame, recorder.now()
-
 
 async def _until_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _piece(body: bytes) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": body, "more_body": True}
 
 
 async def _export(send: Send, name: str, content: dict[str, Any]) -> None:

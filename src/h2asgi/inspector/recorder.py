@@ -36,10 +36,10 @@ SETTINGS_SHOWN: Final = (
 class Recorder(Log):
     """Records what the connections of ``state`` do, as long as there are viewers."""
 
-    def __init__(self, state: ServerState) -> None:
-        super().__init__(state.loop.time)
+    def __init__(self, state: ServerState, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._loop = loop or state.loop
+        super().__init__(self._loop.time)
         self._state = state
-        self._loop = state.loop
         self.viewers = 0
         self._live: dict[int, ConnectionObserver] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -55,6 +55,7 @@ class Recorder(Log):
         """Take note of a viewer; the first one begins the recording."""
         self.viewers += 1
         if not self.recording:
+            self.open()
             self._state.observing = self.observe
             for connection in tuple(self._state.connections):
                 connection.observe(self.observe)

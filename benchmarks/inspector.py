@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from h2asgi.connection import Connection, ServerState
 from h2asgi.inspector.news import News
-from h2asgi.inspector.recorder import Recorder
+from h2asgi.inspector.recorder import TICK, Recorder
 from h2asgi.process import new_event_loop
 
 from .apps.plain import app
@@ -44,16 +44,19 @@ class Clock:
         self._due.append((self.time() + delay, callback))
         return self
 
+    def call_soon(self, callback: Callable[[], None]) -> Clock:
+        return self.call_later(0, callback)
+
     def cancel(self) -> None:
         self._due.clear()
 
-    def look(self) -> bool:
+    def look(self) -> None:
         now = self.time()
-        due, self._due = self._due, [later for later in self._due if later[0] > now]
-        for at, callback in due:
-            if at <= now:
+        due = [callback for at, callback in self._due if at <= now]
+        if due:
+            self._due = [later for later in self._due if later[0] > now]
+            for callback in due:
                 callback()
-        return len(due) > 0 and due[0][0] <= now
 
 
 async def measure(row: Row, reads: list[bytes], mode: str, seconds: float) -> float:
@@ -70,13 +73,14 @@ async def measure(row: Row, reads: list[bytes], mode: str, seconds: float) -> fl
     if recorder is not None and mode == "a page is open":
         recorder.join()
         news = News(recorder)
-    served, octets, began = 0, 0, 0.0
+    served, octets, began, told = 0, 0, 0.0, 0.0
     start = clock.time() + WARM_UP
     while (now := clock.time()) < start + seconds:
         if now >= start and not began:
             began, served = now, 0
-        served += await _connection(state, row, reads)
-        if clock.look() and news is not None:  # as for a page, in each tick
+        served += await _connection(state, row, reads, clock)
+        if news is not None and clock.time() >= told + TICK:
+            told = clock.time()
             octets += len(news.take().encode())
     rate = served / (clock.time() - began)
     if recorder is not None:
@@ -85,7 +89,7 @@ async def measure(row: Row, reads: list[bytes], mode: str, seconds: float) -> fl
     return rate
 
 
-async def _connection(state: ServerState, row: Row, reads: list[bytes]) -> int:
+async def _connection(state: ServerState, row: Row, reads: list[bytes], clock: Clock) -> int:
     connection = Connection(state, tls=False, server=("127.0.0.1", 8000), lost=lambda: None)
     transport = Transport()
     connection.connection_made(transport)
@@ -96,6 +100,7 @@ async def _connection(state: ServerState, row: Row, reads: list[bytes]) -> int:
         connection.buffer_updated(size)
         while state.in_work or transport.written == written:
             await asyncio.sleep(0)
+        clock.look()
     connection.connection_lost(None)
     return row.work.batch
 

@@ -40,6 +40,9 @@ class Clock:
         self.timers.append(timer)
         return timer
 
+    def call_soon(self, callback: Any) -> Any:
+        return self.call_later(0, callback)
+
     def pass_(self, seconds: float) -> None:
         """Let time pass, and run what is due once."""
         self.now += seconds

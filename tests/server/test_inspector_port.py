@@ -12,9 +12,11 @@ import pytest
 
 import h2asgi
 from h2asgi.cli import command
+from h2asgi.config import HTTP1Config
 from h2asgi.errors import ConfigurationError
-from h2asgi.inspector import news, page, recorder
+from h2asgi.inspector import log, news, page, recorder
 from h2asgi.options import command_line, config_from, make_config
+from h2asgi.protocol.engines import http1_engine
 
 HANG = 30
 
@@ -119,6 +121,34 @@ def test_it_looks_as_long_as_somebody_does(run, monkeypatch):
             writer.write(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
             assert (await reader.read()).count(b" 204 ") == 2
             writer.close()
+
+    run(main())
+
+
+def test_a_server_under_load_is_looked_at_in_parts(run, monkeypatch):
+    monkeypatch.setattr(log, "MAX_STREAM_ROOM", 1)
+    monkeypatch.setattr(log, "STREAMS_PER_TICK", 1)
+
+    async def main() -> None:
+        async with started() as server:
+            viewer = await Viewer.open(server)
+            peers = [await asyncio.open_connection(*server.addresses[0]) for _ in range(2)]
+            for number, (reader, writer) in enumerate(peers):
+                writer.write(f"GET /{number} HTTP/1.1\r\nhost: a\r\n\r\n".encode())
+                await reader.readuntil(b"\r\n\r\n")
+            connections = tuple(server._state.connections)
+            kinds = {type(one._engine).__name__ for one in connections}
+            assert kinds == {http1_engine(HTTP1Config()).__name__}, "no room, nobody looks"
+            peers[0][1].write(b"GET /close HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            await peers[0][0].read()
+            await viewer.listen()
+            while all(one["closed"] is None for one in viewer.news["connections"].values()):
+                await viewer.listen()
+            peers[1][1].write(b"GET /later HTTP/1.1\r\nhost: a\r\n\r\n")
+            await viewer.until_seen("/later")
+            assert [one["target"] for one in viewer.news["streams"].values()] == ["/0", "/later"]
+            for _, writer in (*peers, (None, viewer.writer)):
+                writer.close()
 
     run(main())
 

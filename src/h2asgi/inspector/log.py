@@ -43,6 +43,7 @@ class Log:
         self.connections: deque[ConnectionRecord] = deque(maxlen=MAX_CONNECTIONS)
         self.streams: deque[StreamRecord] = deque(maxlen=MAX_STREAMS)
         self.frames: deque[FrameRecord] = deque(maxlen=MAX_FRAMES)
+        self.pauses = 0  # of observation, when there was no room for requests
         self.skipped_connections = 0
         self.skipped_streams = 0
         self.skipped_frames = 0
@@ -60,6 +61,9 @@ class Log:
         """Have all the room there is."""
         self.stream_room, self.frame_room = MAX_STREAM_ROOM, MAX_FRAME_ROOM
 
+    def full(self) -> None:
+        """Take note that there is no room for requests before the next tick."""
+
     def close(self) -> None:
         """Take nothing more, until there is room again."""
         self.stream_room = self.frame_room = 0
@@ -71,7 +75,7 @@ class Log:
         for record in tuple(self.connections):
             if record.closed is not None:
                 self.connections.remove(record)
-        self.skipped_connections = self.skipped_streams = self.skipped_frames = 0
+        self.skipped_connections = self.skipped_streams = self.skipped_frames = self.pauses = 0
         self.revision += 1
 
     def touch(self, record: ConnectionRecord | StreamRecord) -> None:
@@ -102,6 +106,8 @@ class Log:
             self.skipped_streams += 1
             return None
         self.stream_room -= 1
+        if not self.stream_room:
+            self.full()
         record = StreamRecord(
             number=self._number(1),
             connection=connection.number,

@@ -50,7 +50,12 @@ class News:
             "streams": [one.as_json(epoch) for one in log.streams if one.revision > seen],
             "frames": [one.as_json(epoch) for one in self._new_frames()],
             "samples": samples,
-            "skipped": [log.skipped_connections, log.skipped_streams, log.skipped_frames],
+            "skipped": [
+                log.skipped_connections,
+                log.skipped_streams,
+                log.skipped_frames,
+                log.pauses,
+            ],
         }
         self._seen, self._sampled = log.revision, log.now()
         return changes

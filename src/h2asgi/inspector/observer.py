@@ -95,12 +95,14 @@ class ConnectionObserver:
     def happened(self, events: list[Event]) -> None:
         """See ``Observer``."""
         for event in events:
-            if isinstance(event, RequestReceived | RequestRejected):
+            kind = type(event)
+            if kind is RequestReceived or kind is RequestRejected:
                 self._record.requests += 1
                 if self._log.stream_room > 0 or self._blocks:
-                    self._request_came(event)
+                    self._request_came(event)  # type: ignore[arg-type]
                 else:
                     self._log.skipped_streams += 1
+                    self._look_away()
             elif isinstance(event, DataReceived):
                 if stream := self._streams.get(event.stream_id):
                     stream.request_size += len(event.data)
@@ -210,6 +212,7 @@ class ConnectionObserver:
             stream.reset_by, stream.reset_code = by, code
             stream.reason = masking.shortened(reason, 256)
             self._log.touch(stream)
+            self._look_away()
 
     # What goes.
 
@@ -257,6 +260,8 @@ class ConnectionObserver:
         self._record.fields_out += fields_size
 
     def _note_http1_progress(self, now: float) -> None:
+        if not self._streams:
+            return
         for stream_id, stream in tuple(self._streams.items()):
             if stream.responded is None:
                 continue
@@ -273,6 +278,11 @@ class ConnectionObserver:
         self._counters.pop(stream_id, None)
         self._ending.discard(stream_id)
         self._log.touch(stream)
+        self._look_away()
+
+    def _look_away(self) -> None:
+        if not self._streams and self._log.stream_room <= 0:
+            self._log.full()
 
     def _count_messages(self, stream: StreamRecord, data: bytes, *, outgoing: bool) -> None:
         counters = self._counters.get(stream.stream_id)
@@ -317,6 +327,15 @@ class ConnectionObserver:
             for one in flow.streams
         ]
         self._log.touch(record)
+
+    def rest(self) -> bool:
+        """See ``Observer``."""
+        if self._streams:
+            return False
+        self._tap = None
+        self._heads.clear()
+        self._blocks.clear()
+        return True
 
     def ended(self, reason: str) -> None:
         """See ``Observer``."""

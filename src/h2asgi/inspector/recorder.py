@@ -2,7 +2,8 @@
 
 As long as nobody has the page open, connections have their own engines and nothing here is
 called. The first viewer puts an observing engine in front of each; some time after the last one
-has left, they are taken away again.
+has left, they are taken away again. So they are, until the next tick, when there is no room for
+more requests and those that are recorded are over: a server under load is looked at in parts.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Recorder(Log):
         super().__init__(self._loop.time)
         self._state = state
         self.viewers = 0
+        self._resting: dict[Engine, ObservedEngine] = {}  # by the engine that goes on alone
+        self._pausing = False
         self._live: dict[int, ConnectionObserver] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -79,6 +82,7 @@ class Recorder(Log):
         self._timer = None
         self.close()
         self._state.observing = None
+        self._resting.clear()
         for connection in tuple(self._state.connections):
             connection.observe(_unobserved)
         for observer in tuple(self._live.values()):
@@ -86,9 +90,40 @@ class Recorder(Log):
 
     def _tick(self) -> None:
         self.make_room()
+        self._resume()
         for observer in tuple(self._live.values())[-MAX_SAMPLED:]:
             observer.sample(self._loop.time())
         self._timer = self._loop.call_later(TICK, self._tick)
+
+    def full(self) -> None:
+        """See ``Log``. Engines are not replaced while one of them is being called."""
+        if not self._pausing:
+            self._pausing = True
+            self._loop.call_soon(self._pause)
+
+    def _pause(self) -> None:
+        self._pausing = False
+        if self.recording and self.stream_room <= 0:
+            self.pauses += 1
+            for connection in tuple(self._state.connections):
+                connection.observe(self._rest)
+
+    def _rest(
+        self, engine: Engine, endpoints: Endpoints, transport: asyncio.Transport, made: float
+    ) -> Engine:
+        if isinstance(engine, ObservedEngine) and engine.observer.rest():
+            self._resting[engine.engine] = engine
+            return engine.engine
+        return engine
+
+    def _resume(self) -> None:
+        if not self._resting:
+            return
+        for connection in tuple(self._state.connections):
+            connection.observe(self.observe)
+        for observed in self._resting.values():
+            observed.observer.ended("ended while there was no room")
+        self._resting.clear()
 
     def observe(
         self, engine: Engine, endpoints: Endpoints, transport: asyncio.Transport, made: float
@@ -96,6 +131,8 @@ class Recorder(Log):
         """Give an engine that is observed, see ``Connection.observe``."""
         if isinstance(engine, ObservedEngine):
             return engine
+        if resting := self._resting.pop(engine, None):
+            return resting
         if len(self._live) >= MAX_CONNECTIONS:
             self.skipped_connections += 1
             return engine

@@ -36,6 +36,9 @@ class Observer(Protocol):
     def sent(self, data: bytes | memoryview, now: float) -> None:
         """Octets go out, in whole frames on HTTP/2."""
 
+    def rest(self) -> bool:
+        """Look away, if nothing is under way that is to be seen to its end; say so."""
+
     def ended(self, reason: str) -> None:
         """The connection was ended from outside the engine."""
 

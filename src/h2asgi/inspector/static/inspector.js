@@ -13,7 +13,7 @@ const MAX_CONNECTIONS = 100;
 const VIEWS = ["requests", "frames", "connections"];
 
 const state = {
-  connections: new Map(), streams: new Map(), frames: [], samples: new Map(), skipped: [0, 0, 0],
+  connections: new Map(), streams: new Map(), frames: [], samples: new Map(), skipped: [0, 0, 0, 0],
   filters: {text: "", connection: "", status: "", direction: "", axis: "shared"},
   now: 0, view: "requests", paused: false, waiting: [],
 };
@@ -52,7 +52,7 @@ function forget() {
   state.connections.clear();
   state.samples.clear();
   state.frames = [];
-  state.skipped = [0, 0, 0];
+  state.skipped = [0, 0, 0, 0];
   byId("filter-connection").replaceChildren(element("option", {value: ""}, "all"));
   byId("filter-connection").value = state.filters.connection = "";
 }
@@ -78,7 +78,7 @@ function renderTotals() {
   setText(byId("total-out"), octets(sum(connections.map((one) => one.octets[1]))));
   const blocks = connections.map((one) => [one.hpack.in[0] + one.hpack.out[0], one.hpack.in[1] + one.hpack.out[1]]);
   setText(byId("total-hpack"), saving(sum(blocks.map(([sent]) => sent)), sum(blocks.map(([, meant]) => meant))));
-  const kinds = ["connections", "requests", "frames"];
+  const kinds = ["connections", "requests", "frames", "pauses"];
   const skipped = kinds.map((kind, index) => state.skipped[index] && `${state.skipped[index]} ${kind}`).filter(Boolean);
   byId("skipped-tile").hidden = !skipped.length;
   setText(byId("total-skipped"), skipped.join(", "));
@@ -151,7 +151,7 @@ byId("clear").addEventListener("click", async () => {
   for (const [number, one] of state.connections) if (one.closed !== null) state.connections.delete(number);
   state.streams.clear();
   state.frames = [];
-  state.skipped = [0, 0, 0];
+  state.skipped = [0, 0, 0, 0];
   render(null, null);
 });
 for (const name of VIEWS) byId(`tab-${name}`).addEventListener("click", () => show(name));

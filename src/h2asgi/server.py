@@ -223,7 +223,7 @@ class Server:
         from .inspector.port import InspectorPort  # which servers without it need not load
 
         address = self._config.inspect.address
-        named = frozenset((address or "").rpartition(":")[:1])
+        named = frozenset((address or "").lower().rpartition(":")[:1])
         self._inspector = InspectorPort(self._endpoint, self._state, named)
         self._inspector.start()
 
@@ -294,6 +294,8 @@ class Server:
 
     async def _drain(self) -> None:
         """Have load balancers take note before anything ends, unless the service goes on."""
+        if self.handed_over and self._inspector is not None:
+            await self._inspector.stop()  # or viewers would come to what is about to end
         service = self._endpoint.service
         if self.handed_over or (service is not None and not service.ends()):
             if self._monitoring is not None:

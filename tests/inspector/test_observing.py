@@ -367,6 +367,26 @@ def test_http1_has_requests_and_no_frames(http1: Any, recorder: Any, clock: Any)
     assert recorder.connections[0].octets_in > 40
 
 
+def test_a_websocket_over_http1_ends_with_its_connection(
+    http1: Any, recorder: Any, clock: Any
+) -> None:
+    http1.receive_data(
+        b"GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+        b"sec-websocket-version: 13\r\nsec-websocket-key: MDEyMzQ1Njc4OTAxMjM0NQ==\r\n\r\n",
+        0.0,
+    )
+    http1.take_events()
+    http1.accept_tunnel(1, [(b"upgrade", b"websocket")])
+    http1.data_to_send(2**20, 0.0)
+    (stream,) = recorder.streams
+    assert (stream.tunnel, stream.status, stream.ended) == ("websocket", 101, None)
+    clock.now = 3.0
+    http1.receive_eof(3.0)
+    http1.terminate(ErrorCode.NO_ERROR, "the connection is lost")
+    assert (stream.ended, stream.reason) == (3.0, "the connection is lost")
+    assert recorder.connections[0].closed is not None
+
+
 def test_requests_that_are_refused_are_shown(http1: Any, recorder: Any) -> None:
     http1.receive_data(b"GET /a HTTP/1.1\r\n\r\n", 0.0)
     http1.take_events()

@@ -338,23 +338,24 @@ class ConnectionObserver:
         return True
 
     def ended(self, reason: str) -> None:
-        """See ``Observer``."""
+        """See ``Observer``. What is not over by now will not be seen to end."""
+        for stream in self._streams.values():
+            stream.ended = self._log.now()
+            stream.reason = reason
+            self._log.touch(stream)
+        self._streams.clear()
+        self._counters.clear()
+        self._heads.clear()
         self._close(reason)
 
     def _close(self, reason: str) -> None:
         record = self._record
-        if record.closed is not None:
-            return
-        record.closed = self._log.now()
-        record.reason = masking.shortened(reason, 256)
-        record.flows = []
-        for stream in self._streams.values():
-            if stream.ended is None and stream.responded is None:
-                stream.reason = "the connection ended"
-                self._log.touch(stream)
-        self._heads.clear()
-        self._on_end(record)
-        self._log.touch(record)
+        if record.closed is None:
+            record.closed = self._log.now()
+            record.reason = masking.shortened(reason, 256)
+            record.flows = []
+            self._on_end(record)
+            self._log.touch(record)
 
 
 def _section(event: RequestReceived | RequestRejected, scheme: str) -> Headers:

@@ -76,7 +76,7 @@ class Inspector:
             await _respond(send, 405, b"text/plain", b"GET alone\n")
         elif path in _FILES:
             await self._file(send, _FILES[path])
-        elif path == "/api/events":
+        elif path == "/api/events" and method == "GET":
             await self._events(receive, send)
         elif path == "/api/requests.har":
             recorder = self._recorder

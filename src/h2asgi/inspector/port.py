@@ -31,9 +31,14 @@ class InspectorPort:
         self.recorder = Recorder(state)
         self._inspector = Inspector(self.recorder, Access(names))
         config = small_requests(state.config)
+        config = replace(
+            config,
+            timeouts=replace(config.timeouts, response=0.0),
+            limits=replace(config.limits, concurrency=None),
+        )
         self._state = ServerState(
             app=self._inspector,
-            config=replace(config, timeouts=replace(config.timeouts, response=0.0)),
+            config=config,
             loop=state.loop,
             default_headers=state.default_headers,
             read_buffer=state.read_buffer,

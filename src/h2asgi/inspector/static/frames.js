@@ -13,7 +13,7 @@ export function frameRow(frame, zero, short) {
   if (!short) cells.push(element("td", {class: "stream"}, `${frame.connection}:${frame.stream}`));
   cells.push(
     element("td", {class: short ? "" : "number"}, octets(frame.length)),
-    element("td", {class: "soft"}, short ? frame.flags.join(" ").replaceAll("END_", "") : frame.flags.join(" ")),
+    element("td", {class: "soft flags"}, frame.flags.join(" ")),
   );
   if (!short) cells.push(element("td", {}, ...says(frame)));
   return element("tr", {}, ...cells);

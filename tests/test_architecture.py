@@ -21,17 +21,23 @@ ARROWS = {
     "h2asgi": {"_version", "config", "entry", "options", "server"},  # the public face
     "__main__": {"cli"},
     "cli": {
-        *{"_version", "config", "devcerts", "entry", "errors", "importer", "inheritance"},
-        *{"options", "protocol.engines", "sockets", "tls", "trust"},
+        *{"_version", "changes", "config", "devcerts", "entry", "errors", "importer"},
+        *{"inheritance", "options", "protocol.engines", "sockets", "tls", "trust"},
     },
     "entry": {
-        *{"alone", "config", "errors", "importer", "logs", "options", "process", "supervisor"},
+        *{"alone", "config", "errors", "importer", "logs", "options", "process", "reloader"},
+        *{"supervisor"},
     },
     "supervisor": {
         *{"banner", "certificate_watch", "config", "crew", "endpoint", "errors", "identity"},
         *{"inheritance", "key_pairs", "line", "logs", "noted_signals", "notify", "process"},
         *{"rotation", "tls_context", "upgrade", "worker"},
     },
+    "reloader": {
+        *{"banner", "certificate_watch", "changes", "config", "crew", "endpoint", "errors"},
+        *{"identity", "inheritance", "line", "noted_signals", "process", "worker"},
+    },
+    "changes": {"config", "errors"},
     "rotation": {"crew"},
     "crew": {"line", "noted_signals", "process", "scoreboard", "worker"},
     "noted_signals": set(),
@@ -145,8 +151,9 @@ ARROWS = {
 
 LIBRARIES = {
     "compiled": {"mypy_extensions"},  # for type checkers
+    "changes": {"watchfiles"},
     "cli": {"click"},
-    "devcerts": {"cryptography", "trustme"},
+    "devcerts": {"cryptography", "idna", "trustme"},
     "certificates": {"cryptography"},
     "process": {"uvloop"},
     "protocol.http1": {"h11", "httptools"},

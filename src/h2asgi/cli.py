@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import re
+import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -45,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return 130  # what a shell reports for SIGINT
+    except BrokenPipeError:  # whoever reads what is printed has seen enough, as head has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to come
+        return 1
 
 
 def _fail(sentence: str, exit_code: int) -> int:
@@ -64,6 +68,8 @@ def _print_cause(error: ApplicationError) -> None:
 
 def _run(parsed: dict[str, Any]) -> int:
     config = _resolve_config(parsed, os.environ)
+    if parsed["dev_cert_install"] or parsed["dev_cert_uninstall"]:
+        return _trust(config.tls.dev_cert_names, parsed)
     if parsed["print_config"]:
         click.echo(options.to_toml(config), nl=False)
         return 0
@@ -81,6 +87,16 @@ def _run(parsed: dict[str, Any]) -> int:
     return run_config(config, lambda: _resolve_config(parsed, os.environ))
 
 
+def _trust(names: Sequence[str], parsed: Mapping[str, Any]) -> int:
+    from .devcerts import ca_file, trust
+
+    if parsed["dev_cert_install"] and parsed["dev_cert_uninstall"]:
+        raise ConfigurationError("--dev-cert-install and --dev-cert-uninstall exclude each other")
+    if parsed["dev_cert_install"]:
+        return trust.install(names, click.echo)
+    return trust.uninstall(ca_file(), click.echo)
+
+
 def _resolve_config(parsed: Mapping[str, Any], variables: Mapping[str, str]) -> Config:
     given = {
         name: value
@@ -96,18 +112,22 @@ def _resolve_config(parsed: Mapping[str, Any], variables: Mapping[str, str]) -> 
 
 def _check(config: Config) -> None:
     """Try all that a start would do before it serves; ConfigurationError or ApplicationError."""
-    from . import devcerts, importer, tls
+    from . import importer, tls
+    from .changes import Watched
+    from .devcerts import resolve
     from .protocol.engines import http1_engine
     from .trust import Trusted
 
     if config.http1.enabled:
         http1_engine(config.http1)
     if config.tls.enabled:
-        pair = devcerts.resolve(config.tls)
+        pair = resolve(config.tls)
         tls.create_context(pair, http1=config.http1.enabled, http2=config.http2.enabled)
         for warning in tls.certificate_warnings(pair):
             click.echo(f"h2asgi: warning: {warning}", err=True)
     Trusted(config.proxies.trusted)
+    if config.reload.enabled:
+        Watched(config)
     _check_addresses(config)
     importer.import_application(config)
 
@@ -216,8 +236,18 @@ _OWN_PARAMETERS = (
     _TopicOption(
         ["--print-config"], is_flag=True, help="Print the resulting options as TOML, then exit."
     ),
+    _TopicOption(
+        ["--dev-cert-install"],
+        is_flag=True,
+        help="Have your browsers trust the authority of --dev-cert, then exit.",
+    ),
+    _TopicOption(
+        ["--dev-cert-uninstall"],
+        is_flag=True,
+        help="Take it out of your browsers again, then exit.",
+    ),
 )
-_OWN_NAMES = frozenset(("config", "check_config", "print_config"))
+_OWN_NAMES = frozenset(str(parameter.name) for parameter in _OWN_PARAMETERS)
 
 
 def _parsed(**values: Any) -> dict[str, Any]:

@@ -100,6 +100,8 @@ class Crew:
         """Seconds that a worker has to finish, before it is killed."""
         self.max_age = 0.0
         """Seconds after which a worker is to be replaced, 0 for never."""
+        self.hang_timeout = HANG_TIMEOUT
+        """Seconds without a sign of life after which a worker is killed."""
         self.generation = 0
         """What workers that are forked now belong to: it counts the changes of what they are."""
         self._foreman = foreman
@@ -197,11 +199,11 @@ class Crew:
                 elif (
                     worker.up
                     and not worker.stopping
-                    and now - self._scoreboard.seen(worker.row) > HANG_TIMEOUT
+                    and now - self._scoreboard.seen(worker.row) > self.hang_timeout
                 ):
                     logger.error(
                         "worker %d (process %d) has hung for %g s: killing it",
-                        *(slot.number, worker.pid, HANG_TIMEOUT),
+                        *(slot.number, worker.pid, self.hang_timeout),
                     )
                     worker.kill(signal.SIGKILL)
 

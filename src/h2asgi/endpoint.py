@@ -90,6 +90,7 @@ class Endpoint:
             sockets=[replace(listening, file=None) for listening in unique],
             redirect_sockets=[replace(found, file=None) for found in self.redirect_sockets],
             health_sockets=[replace(found, file=None) for found in self.health_sockets],
+            inspect_sockets=[replace(found, file=None) for found in self.inspect_sockets],
             further_sockets=(),
             colleagues=None if self.further_sockets else colleagues,
             service=service,
@@ -141,10 +142,6 @@ def open_endpoint(config: Config, inherited: Inherited | None = None, workers: i
     endpoint = Endpoint(inherited=inherited or Inherited(), trusted=Trusted(config.proxies.trusted))
     endpoint.proxies = endpoint.trusted if config.proxies.proxy_protocol else None
     endpoint.renew_certificate(config)
-    if config.tls.dev_cert:
-        from . import devcerts  # which costs a start 30 ms and 10 MiB
-
-        endpoint.notes.append(devcerts.trust_hint(devcerts.ca_file()))
     how = sockets.how(config.bind, endpoint.inherited)
     try:
         if config.proxies.health_bind is not None:
@@ -159,6 +156,11 @@ def open_endpoint(config: Config, inherited: Inherited | None = None, workers: i
             _open_for_each(endpoint, how, workers)
         for address in how.inherited.close():
             logger.warning("no option names the socket %s that was handed down: closed", address)
+        if config.tls.dev_cert:
+            from .devcerts import ca_file, trust  # which costs a start 30 ms and 10 MiB
+
+            urls = banner.urls(endpoint.addresses, "https")
+            endpoint.notes += trust.trust_hint(ca_file(), urls[0].partition(" ")[0])
     except BaseException:
         endpoint.close()
         raise
@@ -221,6 +223,6 @@ def _certificate(tls: TLSConfig) -> TLSConfig:
     """Name the files of the certificate, with ``dev_cert`` one that is made now."""
     if not tls.dev_cert:
         return tls
-    from . import devcerts
+    from .devcerts import resolve
 
-    return devcerts.resolve(tls)
+    return resolve(tls)

@@ -57,6 +57,10 @@ def run_config(config: Config, reread: Callable[[], Config] | None = None) -> in
 def _run(config: Config, reread: Callable[[], Config] | None = None) -> int:
     logs.configure(config.log)
     process.keep_freed_memory()
+    if config.reload.enabled:
+        from .reloader import serve_reloading
+
+        return serve_reloading(config)
     # Whose parents are gone become children of process 1 of a container, which has to reap them.
     # That is the supervisor's work: an application waits for children of its own.
     if config.workers != 1 or (os.getpid() == 1 and hasattr(os, "fork")):

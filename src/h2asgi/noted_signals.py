@@ -9,6 +9,11 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, Self
 
+_NAMES = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCHLD")
+
+NUMBERS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+"""What a process above workers reacts to."""
+
 
 class NotedSignals:
     """While entered, signals are noted, and ``fd`` is readable when there are some."""

@@ -25,12 +25,12 @@ ENVIRONMENT_PREFIX = "H2ASGI_"
 
 TOPICS = (
     *("Application", "Processes", "Listening", "TLS", "Load balancers", "Protocols"),
-    *("WebSockets", "Timeouts", "Limits", "Logging"),
+    *("WebSockets", "Timeouts", "Limits", "Logging", "Development"),
 )
 """The order in which ``--help`` and ``--print-config`` show the options."""
 
-NOT_OPTIONS = frozenset((ENVIRONMENT_PREFIX + "CONFIG", ENVIRONMENT_PREFIX + "DATA_DIR"))
-"""Variables that are read elsewhere: by ``cli.py`` and by ``devcerts.py``."""
+NOT_OPTIONS = frozenset(ENVIRONMENT_PREFIX + name for name in ("CONFIG", "DATA_DIR", "COMPILE"))
+"""Variables that are read elsewhere: by ``cli.py``, by ``devcerts``, and when a wheel is built."""
 
 SECRETS = frozenset(("keyfile_password",))
 """Options whose value is never shown."""
@@ -321,6 +321,7 @@ def _cross_check(values: Mapping[str, Any], labels: Mapping[str, str]) -> None:
                 raise ConfigurationError(f"{labels[name]} is given without a certfile")
     if current("redirect_to") and current("redirect_http") is None:
         raise ConfigurationError(f"{labels['redirect_to']} is given without redirect_http")
+    _check_reload(current, labels)
     _check_client_certificates(current, labels)
     _check_proxies(current, labels)
     if current("inspect") and current("workers") != 1:
@@ -341,6 +342,17 @@ def _cross_check(values: Mapping[str, Any], labels: Mapping[str, str]) -> None:
             raise ConfigurationError(
                 f"{labels['ws_origin']} must be like https://example.com or"
                 f" https://example.com:8443, not {origin!r}"
+            )
+
+
+def _check_reload(current: Callable[[str], Any], labels: Mapping[str, str]) -> None:
+    """See that nobody wants the one process of development to be several."""
+    several = {"workers": 1, "max_requests": None, "max_worker_age": 0.0}
+    for name, one in several.items():
+        if current("reload") and current(name) != one:
+            raise ConfigurationError(
+                f"{labels['reload']} and {labels[name]} exclude each other: with workers, replace"
+                " them by SIGHUP"
             )
 
 

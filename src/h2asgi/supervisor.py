@@ -32,7 +32,7 @@ from .errors import ConfigurationError
 from .identity import Identity, PIDFile, set_umask
 from .inheritance import take
 from .key_pairs import KeyPair
-from .noted_signals import NotedSignals
+from .noted_signals import NUMBERS, NotedSignals
 from .rotation import Rotation
 from .tls_context import ServerContext
 from .worker import Ties, serve
@@ -48,13 +48,6 @@ STEADY = 10.0
 
 _Before = tuple[Config, ServerContext | None]
 """What new workers were made with before; they are again if those that replace them fail."""
-
-_NAMES = ("SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCHLD")
-
-NUMBERS = (
-    *process.STOP_SIGNALS,
-    *(getattr(signal, name) for name in _NAMES if hasattr(signal, name)),
-)
 
 
 def supervise(config: Config, reread: Callable[[], Config] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
@@ -19,7 +20,16 @@ from cryptography.x509 import SubjectAlternativeName
 
 from h2asgi import devcerts
 from h2asgi.config import TLSConfig
-from h2asgi.devcerts import LEAF_LIFE, RENEWAL, development_pair, resolve, write_pair
+from h2asgi.devcerts import (
+    LEAF_LIFE,
+    RENEWAL,
+    authority,
+    development_pair,
+    resolve,
+    trust,
+    write_pair,
+)
+from h2asgi.devcerts import __main__ as command
 from h2asgi.errors import ConfigurationError
 from h2asgi.tls import certificate_warnings, create_context
 
@@ -48,6 +58,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> list[timedelta]:
             return sum(moved, datetime.now(UTC))
 
     monkeypatch.setattr(devcerts, "datetime", Clock)
+    monkeypatch.setattr(authority, "datetime", Clock)
     return moved
 
 
@@ -100,6 +111,97 @@ def test_a_machine_name_that_no_certificate_can_hold_is_left_out(
 def test_a_name_that_no_certificate_can_hold_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match="cannot be"):
         development_pair([name])
+
+
+def constraints(pair: devcerts.DevCert) -> x509.NameConstraints:
+    found = certificate(pair.ca_file).extensions.get_extension_for_class(x509.NameConstraints)
+    assert found.critical
+    return found.value
+
+
+def test_the_authority_can_vouch_for_nothing_on_the_internet_but_what_was_asked_for() -> None:
+    pair = development_pair(["shop.example.com", "203.0.113.9", "app.test", "192.168.1.20"])
+    permitted = {str(name.value) for name in constraints(pair).permitted_subtrees or []}
+    machine = {socket.gethostname().lower()}
+    assert permitted - machine == {
+        *("home.arpa", "internal", "local", "localhost", "test", "shop.example.com"),
+        *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"),
+        *("::1/128", "fc00::/7", "fe80::/10", "203.0.113.9/32"),
+    }
+
+
+@pytest.mark.parametrize("name", ["a.test", "*.b.localhost", "box.local", "10.1.2.3", "fe80::1"])
+def test_names_that_are_private_need_no_other_authority(name: str) -> None:
+    before = development_pair().ca_file.read_bytes()
+    assert development_pair([name]).ca_file.read_bytes() == before
+
+
+def test_a_name_of_the_internet_needs_another_authority_which_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first = development_pair(["one.example"])
+    before = first.ca_file.read_bytes()
+    assert development_pair(["*.deep.one.example"]).ca_file.read_bytes() == before
+    assert not caplog.records
+    second = development_pair(["two.example", "*.three.example"])
+    assert second.ca_file.read_bytes() != before
+    (record,) = caplog.records
+    assert "may not vouch for *.three.example, two.example: there is a new one" in record.message
+    after = second.ca_file.read_bytes()
+    assert development_pair(["one.example"]).ca_file.read_bytes() == after  # it can do so, too
+    certificate(first.certfile).verify_directly_issued_by(certificate(second.ca_file))
+
+
+def test_an_authority_that_may_do_anything_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
+    import trustme
+
+    pair = development_pair()
+    unbound = trustme.CA()
+    file = pair.ca_file.parent / "authority.pem"
+    file.write_bytes(unbound.private_key_pem.bytes() + unbound.cert_pem.bytes())
+    assert constraints(development_pair())
+    assert "there is a new one" in caplog.text
+
+
+def test_a_machine_name_that_came_later_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "one.example")
+    pair = development_pair()
+    assert "one.example" in names(pair.certfile)
+    before = pair.ca_file.read_bytes()
+    monkeypatch.setattr(socket, "gethostname", lambda: "two.example")
+    later = development_pair()
+    assert later.ca_file.read_bytes() == before
+    assert names(later.certfile) == {"localhost", "127.0.0.1", "::1"}
+
+
+def verified(leaf: devcerts.DevCert, name: str) -> None:
+    """Shake hands as a client of ``name`` that trusts the authority; raises SSLError."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(leaf.certfile, leaf.keyfile)
+    client = ssl.create_default_context(cafile=str(leaf.ca_file))
+    client.verify_flags |= ssl.VERIFY_X509_STRICT
+    one, other = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        client.wrap_bio(one, other, server_hostname=name),
+        server.wrap_bio(other, one, server_side=True),
+    ]
+    for _ in range(3):
+        for end in ends:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+
+
+def test_python_accepts_what_is_permitted_and_nothing_else(tmp_path: Path) -> None:
+    pair = development_pair(["a.test", "*.b.example"])
+    for name in ("localhost", "127.0.0.1", "::1", "a.test", "x.b.example"):
+        verified(pair, name)
+    stolen = (pair.ca_file.parent / "authority.pem").read_bytes()
+    for name in ("bank.example", "203.0.113.9"):
+        forged = tmp_path / "forged.pem"
+        leaf = authority.trustme_ca().from_pem(stolen, stolen).issue_cert(name)
+        forged.write_bytes(leaf.private_key_and_cert_chain_pem.bytes())
+        with pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree violation"):
+            verified(devcerts.DevCert(pair.ca_file, forged, forged), name)
 
 
 def test_the_leaf_lives_no_longer_than_browsers_accept() -> None:
@@ -198,9 +300,10 @@ def test_a_key_that_does_not_belong_to_its_certificate_is_not_served(tmp_path: P
     pair.certfile.write_bytes(mixed)
     development_pair()
     assert pair.certfile.read_bytes() != mixed
-    authority = pair.ca_file.parent / "authority.pem"
-    authority.write_bytes(pair.ca_file.read_bytes() + blocks(mixed, key=True))
-    assert devcerts._load_authority(authority) is None
+    file, before = pair.ca_file.parent / "authority.pem", pair.ca_file.read_bytes()
+    file.write_bytes(before + blocks(mixed, key=True))
+    development_pair()
+    assert pair.ca_file.read_bytes() != before
 
 
 def test_processes_that_start_at_once_agree_on_one_authority(tmp_path: Path) -> None:
@@ -286,13 +389,29 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_instructions_name_the_authority() -> None:
-    text = devcerts.trust_instructions("/x/ca.pem")
-    assert "curl --cacert '/x/ca.pem' https://localhost:8443/" in text
+    text = trust.trust_instructions("/x y/ca.pem")
+    assert "curl --cacert '/x y/ca.pem' https://localhost:8443/" in text
     for place in ("update-ca-certificates", "trust anchor", "macOS", "Windows", "Firefox"):
         assert place in text
-    hint = devcerts.trust_hint("/x/ca.pem")
-    assert "--cacert '/x/ca.pem'" in hint
-    assert "\n" not in hint
+
+
+@pytest.mark.parametrize(
+    ("platform", "browsers"),
+    [
+        ("linux", "h2asgi --dev-cert-install"),
+        ("darwin", "security add-trusted-cert -r trustRoot -k ~/Library/Keychains/login.keychain"),
+        ("win32", 'certutil -user -addstore Root "/x/ca.pem"'),
+    ],
+)
+def test_the_start_up_lines_say_what_to_do_here(
+    platform: str, browsers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    lines = trust.trust_hint("/x/ca.pem", "https://localhost:9443")
+    assert browsers in lines[1]
+    assert lines[2].endswith("curl --cacert /x/ca.pem https://localhost:9443")
+    assert "SSL_CERT_FILE=/x/ca.pem REQUESTS_CA_BUNDLE=/x/ca.pem" in lines[3]
+    assert all(len(line) < 200 for line in lines)
 
 
 def run_devcerts(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -348,12 +467,35 @@ def test_the_modules_errors_are_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
-    assert devcerts.main([str(tmp_path / "file")]) == 2
+    assert command.main([str(tmp_path / "file")]) == 2
     assert re.fullmatch(r"h2asgi: cannot write to .*file: .*\n", capsys.readouterr().err)
 
 
 def test_the_module_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    assert devcerts.main(["--help"]) == 0
+    assert command.main(["--help"]) == 0
     assert capsys.readouterr().out.startswith("Usage: python -m h2asgi.devcerts DIR [NAMES...]")
-    assert devcerts.main([]) == 2
+    assert command.main([]) == 2
     assert capsys.readouterr().err.startswith("Usage: ")
+
+
+@pytest.mark.parametrize("platform", ["win32", "darwin"])
+def test_where_browsers_ask_the_system_the_command_is_printed(
+    platform: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    pair = development_pair()
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("LOCALAPPDATA", "/nowhere")
+    monkeypatch.setattr(trust, "development_pair", lambda names: pair)
+    assert trust.install((), said.append) == 0
+    add = {"win32": "certutil -user -addstore Root", "darwin": "security add-trusted-cert"}
+    assert any(add[platform] in line and str(pair.ca_file) in line for line in said)
+    said.clear()
+    assert trust.uninstall(pair.ca_file, said.append) == 0
+    take = {"win32": "certutil -user -delstore Root", "darwin": "security delete-certificate -c"}
+    name = authority.common_name(certificate(pair.ca_file))
+    assert any(take[platform] in line and name in line for line in said)
+    said.clear()
+    assert trust.uninstall(Path("/nowhere/ca.pem"), said.append) == 0
+    assert any(take[platform] in line for line in said)

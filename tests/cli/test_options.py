@@ -196,7 +196,7 @@ def test_lists_in_the_environment_are_separated_by_commas() -> None:
 
 
 def test_other_variables_of_the_project_are_not_options() -> None:
-    assert resolve(H2ASGI_DATA_DIR="/somewhere") == Config()
+    assert resolve(H2ASGI_DATA_DIR="/somewhere", H2ASGI_COMPILE="0") == Config()
 
 
 def test_one_text_will_do_for_a_list() -> None:
@@ -361,7 +361,7 @@ def test_a_long_wrong_value_is_cut() -> None:
 
 def everything_changed() -> dict[str, Any]:
     changed = {option.name: other_value(option) for option in OPTIONS}
-    for name in ("host", "port", "dev_cert", "keyfile_password", "http1", "inspect"):
+    for name in ("host", "port", "dev_cert", "keyfile_password", "http1", "reload", "inspect"):
         del changed[name]
     return changed | {"http2": True, "http2_max_connection_window": 80_000}
 

@@ -72,7 +72,7 @@ def test_late_body_over_http2(driver, http2):
     living = peer.request("POST", end_stream=False)
     pass_time(driver, 5)
     response = peer.response(late)
-    assert (response.status, response.ended, response.error_code) == (408, True, 0)
+    assert (response.status, response.ended) == (408, True)
     assert b"too long" in response.body
     peer.body(living, b"x", end_stream=True)
     assert peer.response(living).body == b"1"

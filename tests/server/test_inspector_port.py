@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import h2asgi
-from h2asgi.cli import command
+from h2asgi import cli
 from h2asgi.config import HTTP1Config
 from h2asgi.errors import ConfigurationError
 from h2asgi.inspector import log, news, page, recorder
-from h2asgi.options import command_line, config_from, make_config
+from h2asgi.options import make_config
 from h2asgi.protocol.engines import http1_engine
 
 HANG = 30
@@ -242,10 +242,8 @@ def test_a_viewer_that_does_not_read_is_told_less_and_costs_no_memory(run, monke
     ],
 )
 def test_the_option_may_stand_alone(arguments, address):
-    parsed = command.main(arguments, "h2asgi", standalone_mode=False)
-    own = ("config", "check_config", "print_config")
-    values = {name: value for name, value in parsed.items() if name not in own and value != ()}
-    config = config_from([command_line(values)])
+    parsed = cli.command.main(arguments, "h2asgi", standalone_mode=False)
+    config = cli._resolve_config(parsed, {})
     assert config.inspect.address == address
     assert "app:app" in arguments or config.app == ""
     assert config.app == ("app:app" if "app:app" in arguments else "")

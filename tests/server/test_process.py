@@ -533,7 +533,7 @@ def test_the_development_certificate_says_how_to_trust_it(start: Start, tmp_path
     data = str(tmp_path / "data")
     command = start("app", "--dev-cert", env={**os.environ, "H2ASGI_DATA_DIR": data})
     port = command.port()
-    ca_file = Path(command.wait_for_error_line("--cacert '(.+?)'")[1])
+    ca_file = Path(command.wait_for_error_line(r"--cacert (\S+)")[1])
     context = ssl.create_default_context(cafile=ca_file)
     assert httpx.get(f"https://localhost:{port}/", verify=context).status_code == 200
     command.send(signal.SIGTERM)

@@ -254,7 +254,7 @@ def test_a_row_of_the_scoreboard_belongs_to_one_worker() -> None:
     assert NOT_ACCEPTING == -1
 
 
-def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_hangs_is_killed() -> None:
     """By its heartbeat, over a process that has none."""
     workers = crew.Crew(1, None)  # type: ignore[arg-type]
     with subprocess.Popen(["sleep", "1000"]) as process:
@@ -263,7 +263,7 @@ def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
         workers.slots[0].worker = crew.Worker(process.pid, row, None, 0.0, up=True)
         workers.look()
         assert process.poll() is None
-        monkeypatch.setattr(crew, "HANG_TIMEOUT", -1.0)
+        workers.hang_timeout = -1.0
         workers.look()
         assert process.wait(HANG) == -signal.SIGKILL
 

@@ -23,7 +23,7 @@ import asyncio, os
 
 
 def note(text):
-    print(text, flush=True)
+    print(text + "\\n", end="", flush=True)  # in one piece: others write there, too
 
 
 async def app(scope, receive, send):

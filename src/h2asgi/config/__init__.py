@@ -20,6 +20,7 @@ from .option import KIB, MIB, option
 from .processes import ProcessConfig
 from .protocols import HTTP1Config, HTTP2Config, WebSocketConfig
 from .proxies import ProxyConfig
+from .reloading import ReloadConfig
 
 __all__ = [
     "KIB",
@@ -34,6 +35,7 @@ __all__ = [
     "LogConfig",
     "ProcessConfig",
     "ProxyConfig",
+    "ReloadConfig",
     "TLSConfig",
     "Timeouts",
     "WebSocketConfig",
@@ -78,6 +80,7 @@ class Config:
         True, "date-header", "Protocols", "Send a date field with responses."
     )
     processes: ProcessConfig = field(default_factory=ProcessConfig)
+    reload: ReloadConfig = field(default_factory=ReloadConfig)
     bind: BindConfig = field(default_factory=BindConfig)
     tls: TLSConfig = field(default_factory=TLSConfig)
     proxies: ProxyConfig = field(default_factory=ProxyConfig)

@@ -14,7 +14,7 @@ class InspectConfig:
     """The inspector."""
 
     address: str | None = option(
-        None, "inspect", "Logging",
+        None, "inspect", "Development",
         "Show connections, requests and frames on a page at this address, in the clear; "
         f"without one it is {INSPECTOR_ADDRESS}. For one process.",
         metavar="[ADDRESS]", words={"on": INSPECTOR_ADDRESS}, bare="on",

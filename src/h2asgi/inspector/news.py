@@ -13,6 +13,10 @@ SIGN_OF_LIFE: Final = 40
 """Ticks without news after which a viewer is told so, or it would not be noticed to be gone."""
 
 
+RETRY: Final = 500
+"""Milliseconds after which a page whose server is gone asks again: --reload takes about that."""
+
+
 class News:
     """What has changed in ``log`` since the last look. Nothing is queued for who looks seldom."""
 
@@ -32,7 +36,8 @@ class News:
             self._silent = 0
             return "data: {}\n\n"
         self._silent = 0
-        return f"data: {json.dumps(self._changes(), separators=(',', ':'))}\n\n"
+        retry = f"retry: {RETRY}\n" if self._seen < 0 else ""
+        return f"{retry}data: {json.dumps(self._changes(), separators=(',', ':'))}\n\n"
 
     def _changes(self) -> dict[str, Any]:
         log, seen, epoch = self._log, self._seen, self._log.epoch

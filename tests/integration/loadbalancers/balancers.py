@@ -87,6 +87,7 @@ RECIPES = (
     Recipe("apache2", "apache/h2asgi-h2c.conf", forwarded="forwarded", notices=False),
     Recipe("nginx", "nginx/h2asgi.conf", tls=True, version="1.1"),
     Recipe("nginx", "nginx/h2asgi-clear.conf", version="1.1", forwarded="forwarded"),
+    Recipe("envoy", "envoy/envoy.yaml", tls=True, websocket="2"),
 )
 
 PASSTHROUGH = Recipe("haproxy", "haproxy/haproxy-tcp.cfg", tls=True)
@@ -273,7 +274,28 @@ class Apache(Balancer):
         return ["apache2", "-DFOREGROUND", "-f", self.write("apache.conf", text)]
 
 
+class Envoy(Balancer):
+    FAILURES = """stat_prefix: web
+                access_log:
+                  - name: envoy.access_loggers.stderr
+                    filter: { response_flag_filter: {} }
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StderrAccessLog
+"""  # noqa: E501  # what the log says of requests that it could not serve
+
+    def command(self) -> list[str]:
+        listen = "address: {}, port_value: {}"
+        values = {listen.format("0.0.0.0", 443): listen.format("127.0.0.1", self.port)}
+        for host in ORIGINS:
+            port = self._values[f"{host}:8443"].partition(":")[2]
+            values[listen.format(host, 8443)] = listen.format("127.0.0.1", port)
+        values["stat_prefix: web\n"] = self.FAILURES
+        path = self.write("envoy.yaml", self.configuration(**values))
+        return ["envoy", "--disable-hot-restart", "--log-level", "warning", "--config-path", path]
+
+
 PROGRAMS: dict[str, type[Balancer]] = {
+    "envoy": Envoy,
     "haproxy": HAProxy,
     "caddy": Caddy,
     "nginx": Nginx,

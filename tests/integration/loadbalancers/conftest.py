@@ -1,4 +1,4 @@
-"""HAProxy, Caddy, Apache and nginx as ``deploy`` configures them, in front of h2asgi.
+"""HAProxy, Caddy, Apache, nginx and Envoy as ``deploy`` configures them, in front of h2asgi.
 
 A load balancer and the instance behind it run until the session ends, since
 each test leaves them as they were. Tests are skipped where the program is

@@ -30,12 +30,16 @@ HAPROXY = RECIPES[:2]
 OTHERS = [
     recipe
     for recipe in RECIPES
-    if (recipe.program, recipe.tls) in (("caddy", True), ("nginx", False))
+    if (recipe.program, recipe.tls) in (("caddy", True), ("nginx", False), ("envoy", True))
 ]
 CLIENTS, RATE = 4, 50
 """Connections to the load balancer, and requests of each in a second."""
 
-CHECKS = {"inter 2s": "inter 200ms", "health_interval 2s": "health_interval 200ms"}
+CHECKS = {
+    "inter 2s": "inter 200ms",
+    "health_interval 2s": "health_interval 200ms",
+    "interval: 2s": "interval: 0.2s",
+}
 DELAY = 1.0
 """Seconds that an instance waits before it drains: several checks."""
 
@@ -144,7 +148,7 @@ def test_one_of_two_is_drained_and_replaced(
         each.finish()
 
 
-@with_recipes(HAPROXY[0], *(recipe for recipe in RECIPES[2:6] if not recipe.tls))
+@with_recipes(HAPROXY[0], *(recipe for recipe in RECIPES[2:6] if not recipe.tls), RECIPES[-1])
 def test_the_only_one_is_restarted_on_a_socket_that_stays_open(
     recipe: Recipe,
     balance: Callable[..., Balancer],

@@ -35,7 +35,7 @@ def test_websocket_of_an_http1_client(site: Site) -> None:
         _echo(H1WebSocket(sock, "/scope"), site)
 
 
-@with_recipes(*(recipe for recipe in RECIPES if recipe.program == "haproxy"))
+@with_recipes(*(recipe for recipe in RECIPES if recipe.program in ("haproxy", "envoy")))
 def test_websocket_of_an_http2_client(site: Site) -> None:
     """RFC 8441 on both sides; the others do not offer it to their clients."""
     with H2Client(site.balancer.connect("h2")) as client:

@@ -33,6 +33,9 @@ Connect = Callable[..., Peer]
 
 OK = [(b":status", b"200")]
 
+UNFIT = (b"content-length", b"%d" % 2**30)  # a body that would need credit
+
+
 # Section 5.1.1: identifiers.
 
 
@@ -139,13 +142,18 @@ def test_a_stream_that_depends_on_itself_is_a_connection_error(peer: Peer, kind:
     peer.assert_connection_error(ErrorCode.PROTOCOL_ERROR, wrong)
 
 
-def test_a_priority_frame_of_wrong_size_without_a_stream_to_reset(peer: Peer) -> None:
-    """Section 6.3: a closed stream is left alone, and an idle one cannot be reset."""
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_priority_frame_of_wrong_size_without_a_stream_to_reset(peer: Peer, ended: bool) -> None:
+    """Section 6.3, where no stream can be reset: it has ended, or is idle."""
     peer.get(1)
-    peer.respond(1)
+    peer.get(3)
+    peer.engine.reset_stream(1, ErrorCode.INTERNAL_ERROR)
+    peer.respond(3)
     peer.received()
-    assert peer.exchange(frame(PRIORITY, 0, 1, b"1234")) == []
-    peer.assert_connection_error(ErrorCode.FRAME_SIZE_ERROR, frame(PRIORITY, 0, 3, b"1234"))
+    assert peer.exchange(frame(PRIORITY, 0, 1, b"1234")) == []  # it may be late
+    peer.assert_connection_error(
+        ErrorCode.FRAME_SIZE_ERROR, frame(PRIORITY, 0, 3 if ended else 5, b"1234")
+    )
 
 
 # Section 5.1: half-closed (remote).
@@ -223,7 +231,7 @@ def test_frames_that_cross_our_reset_are_dropped(peer: Peer) -> None:
 
 def test_data_after_an_early_response_is_dropped_and_credited(peer: Peer) -> None:
     """Field note 1: whatever follows an answer uses the connection's credit, and gets it back."""
-    peer.post(1)
+    peer.post(1, UNFIT)
     peer.respond(1, b"no thanks")
     peer.received()
     credited = 0
@@ -240,7 +248,7 @@ def test_data_after_an_early_response_is_dropped_and_credited(peer: Peer) -> Non
 
 
 def test_an_early_response_ends_with_end_stream_and_then_reset_no_error(peer: Peer) -> None:
-    peer.post(1)
+    peer.post(1, UNFIT)
     peer.respond(1, b"413, really")
     assert peer.received() == [
         Headers(1, OK, False),
@@ -252,7 +260,7 @@ def test_an_early_response_ends_with_end_stream_and_then_reset_no_error(peer: Pe
 
 
 def test_an_early_response_without_body_is_reset_after_its_headers(peer: Peer) -> None:
-    peer.post(1)
+    peer.post(1, UNFIT)
     peer.respond(1)
     assert peer.received() == [Headers(1, OK, True), RstStream(1, ErrorCode.NO_ERROR)]
 
@@ -278,8 +286,48 @@ def test_the_rest_of_a_request_that_is_on_its_way_is_awaited(peer: Peer) -> None
     peer.assert_serves()
 
 
-def test_the_rest_that_does_not_come_is_given_up(peer: Peer) -> None:
-    peer.post(1, (b"content-length", b"10"))
+def test_a_rest_of_unknown_length_is_awaited_while_its_window_lasts(peer: Peer) -> None:
+    peer.post(1)
+    peer.respond(1, b"no thanks")
+    assert peer.received() == [Headers(1, OK, False), Data(1, b"no thanks", True)]
+    left = peer.engine._config.stream_window
+    while left > 16_000:
+        peer.send(data(1, b"x" * 16_000))
+        left -= 16_000
+        assert peer.events() == []
+        answer = peer.received()
+        assert all(isinstance(one, WindowUpdate) and one.stream_id == 0 for one in answer)
+    peer.send(data(1, b"x" * left))
+    assert RstStream(1, ErrorCode.NO_ERROR) in peer.received()
+    peer.assert_serves()
+
+
+@pytest.mark.parametrize(
+    ("trailers", "end"), [([(b"a", b"b")], False), ([(b":method", b"GET")], True)]
+)
+def test_a_mistake_behind_an_early_response_is_a_mistake(
+    peer: Peer, trailers: list, end: bool
+) -> None:
+    """However quick the response was."""
+    peer.post(1)
+    peer.respond(1, b"no thanks")
+    peer.received()
+    peer.send(peer.headers(1, trailers, end=end))
+    assert peer.received() == [RstStream(1, ErrorCode.PROTOCOL_ERROR)]
+
+
+def test_frames_behind_a_reset_behind_an_early_response_break_a_rule(peer: Peer) -> None:
+    """Section 5.1, "closed"."""
+    peer.post(1)
+    peer.respond(1, b"no thanks")
+    peer.received()
+    peer.send(rst_stream(1, ErrorCode.CANCEL), data(1, b"more"))
+    assert peer.received() == [Goaway(1, ErrorCode.STREAM_CLOSED)]
+
+
+@pytest.mark.parametrize("fields", [(), ((b"content-length", b"10"),)])
+def test_the_rest_that_does_not_come_is_given_up(peer: Peer, fields: tuple) -> None:
+    peer.post(1, *fields)
     peer.respond(1, b"no thanks")
     peer.received()
     assert peer.engine.next_deadline() == peer.now + DISCARD_TIMEOUT
@@ -292,7 +340,7 @@ def test_the_rest_that_does_not_come_is_given_up(peer: Peer) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        [(b"content-length", b"%d" % 2**30)],  # it would need credit
+        [UNFIT],
         [(b"content-length", b"10"), (b"expect", b"100-continue")],
     ],
 )
@@ -312,10 +360,16 @@ def test_a_client_that_resets_the_rest_itself_is_not_answered(peer: Peer) -> Non
     peer.assert_serves()
 
 
-def test_a_shutdown_waits_for_no_rest(peer: Peer) -> None:
+@pytest.mark.parametrize("first", ["shutdown", "response"])
+def test_a_shutdown_waits_for_no_rest(peer: Peer, first: str) -> None:
     peer.post(1, (b"content-length", b"10"))
-    peer.engine.begin_shutdown(peer.now)
-    peer.respond(1, b"no thanks")
+    if first == "shutdown":
+        peer.engine.begin_shutdown(peer.now)
+        peer.respond(1, b"no thanks")
+    else:
+        peer.respond(1, b"no thanks")
+        peer.received()
+        peer.engine.begin_shutdown(peer.now)
     assert peer.received()[-1] == RstStream(1, ErrorCode.NO_ERROR)
 
 

@@ -8,6 +8,7 @@ import pytest
 from http2_peer import (
     INITIAL_WINDOW_SIZE,
     WEBSOCKET,
+    Data,
     EngineFactory,
     Goaway,
     Peer,
@@ -28,6 +29,7 @@ from h2asgi.protocol.events import (
     RequestTimedOut,
     StreamReset,
 )
+from h2asgi.protocol.http2.discards import DISCARD_TIMEOUT
 from h2asgi.protocol.http2.keep_alive import KEEP_ALIVE_PING
 
 STALLED = "nothing moved for too long"
@@ -64,7 +66,8 @@ def test_a_body_that_stops_is_answered_with_408_and_its_sibling_lives(peer: Peer
     assert looks(peer, 1) == [RequestTimedOut(1, f"request body: {STALLED}")]
     assert peer.now == 75.0
     peer.respond(1, b"too slow")
-    assert peer.received()[-1] == RstStream(1, ErrorCode.NO_ERROR)  # RFC 9113 section 8.1
+    assert peer.received()[-1] == Data(1, b"too slow", True)
+    assert peer.wait(DISCARD_TIMEOUT) == [RstStream(1, ErrorCode.NO_ERROR)]  # RFC 9113 section 8.1
     peer.send(data(3, b"", end=True))
     peer.events()
     peer.respond(3)

@@ -62,8 +62,14 @@ def test_over_http2_there_is_neither_upgrade_nor_key() -> None:
     assert check([VERSION], "2").accept(None, []) == []
 
 
-def test_over_http2_a_key_means_nothing() -> None:
-    assert check([VERSION, (KEY[0], b"x"), KEY], "2").accept(None, []) == []
+def test_over_http2_a_bad_key_means_nothing() -> None:
+    assert check([VERSION, (KEY[0], b"x")], "2").accept(None, []) == []
+    assert check([VERSION, KEY, KEY], "2").accept(None, []) == []
+
+
+def test_over_http2_a_key_is_answered_for_the_client_of_a_proxy() -> None:
+    """Envoy hands the key of an upgrade on and waits for its answer."""
+    assert check([VERSION, KEY], "2").accept(None, []) == [ACCEPT]
 
 
 @pytest.mark.parametrize(

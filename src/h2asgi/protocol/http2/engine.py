@@ -296,16 +296,21 @@ class HTTP2Engine(Engine):
             elif stream.tunnel:
                 sender.ended.append(stream)  # half-closed, until the peer ends its half too
             else:
+                self._receiver.discard(stream)
                 self._discards.begin(stream, -inf if self._goaway.begun else self._now)
+        if self._discards.streams:
+            self._close_discards()
+        if self._codec.spent:
+            self._goaway.begin(self._now)
+        self._notice_idle()
+
+    def _close_discards(self) -> None:
         for stream in self._discards.take_over(self._streams.open, self._now):
             if not stream.request_ended:
                 # Section 8.1: an answer ahead of its request's end asks the
                 # client to stop sending.
-                sender.write(frames.rst_stream(stream.stream_id, ErrorCode.NO_ERROR))
+                self._sender.write(frames.rst_stream(stream.stream_id, ErrorCode.NO_ERROR))
             self._receiver.close(stream, by_us=not stream.request_ended)
-        if self._codec.spent:
-            self._goaway.begin(self._now)
-        self._notice_idle()
 
     # The end of the connection.
 
@@ -314,6 +319,7 @@ class HTTP2Engine(Engine):
         self._now = now
         if not self._terminated:
             self._goaway.begin(now)
+            self._discards.hurry()
 
     def announce_shutdown(self) -> None:
         """See ``Engine``: a GOAWAY says it at any time."""
@@ -348,7 +354,11 @@ class HTTP2Engine(Engine):
         if self._terminated:
             return None
         deadline = self._phase_deadline()
-        look = min(self._transfers.due, self._keep_alive.due, self._discards.due)
+        look = self._transfers.due
+        if self._keep_alive.due < look:
+            look = self._keep_alive.due
+        if self._discards.streams:
+            look = min(look, self._discards.due)
         if deadline is None or look < deadline:
             return look if look < inf else None
         return deadline

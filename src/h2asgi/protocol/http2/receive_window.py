@@ -24,6 +24,7 @@ class ReceiveWindow:
         "available",
         "awaiting_continue",
         "content",
+        "discarded",
         "size",
         "unread",
     )
@@ -33,6 +34,9 @@ class ReceiveWindow:
         # What the client may wait for before it sends any.
         self.awaiting_continue = False
         self.asks_for_tunnel = False
+        self.discarded = (
+            False  # the response is over: what comes is for nobody, and earns no credit
+        )
         self.size = size
         self.available = size
         self.unread = 0

@@ -131,8 +131,8 @@ class Receiver:
         self, kind: int, flags: int, stream_id: int, payload: memoryview
     ) -> None:
         self._budgets.take_control_frame(self._now)
-        if kind < len(_RECEIVE):  # section 5.5: frames of unknown types are ignored
-            _RECEIVE[kind](self, flags, stream_id, payload)
+        if kind <= FrameType.CONTINUATION:  # section 5.5: frames of unknown types are ignored
+            _RECEIVE[kind - FrameType.PRIORITY](self, flags, stream_id, payload)
         elif kind == FrameType.PRIORITY_UPDATE and self._priorities is not None:
             self._priorities.update(stream_id, payload)
 
@@ -175,7 +175,10 @@ class Receiver:
                 return
         stream.receive_data(end_stream)
         if payload:
-            self.events.append(DataReceived(stream.stream_id, bytes(payload)))
+            if stream.window is not None and stream.window.discarded:
+                self.acknowledge(stream, len(payload))
+            else:
+                self.events.append(DataReceived(stream.stream_id, bytes(payload)))
         elif not end_stream:
             self._budgets.take_control_frame(self._now)
         if end_stream:
@@ -277,7 +280,9 @@ class Receiver:
     ) -> None:
         """Have the driver answer what never becomes a request."""
         self._budgets.lose_request(self._now)
-        self._open(stream_id, end_stream)
+        stream = self._open(stream_id, end_stream)
+        if stream.window is not None:
+            stream.window.asks_for_tunnel = head.method == "CONNECT"
         self.events.append(
             RequestRejected(stream_id, HTTP_VERSION, head.method, head.target, status, reason)
         )
@@ -318,8 +323,8 @@ class Receiver:
         stream = self._streams.open.get(stream_id)
         if stream is not None:
             self._fail(stream, ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has the wrong size")
-        elif stream_id > self._streams.highest:
-            # An idle stream cannot be reset (section 6.4).
+        elif not self._streams.was_reset(stream_id):
+            # A stream that is idle or has ended cannot be reset (sections 5.1 and 6.4).
             raise PeerConnectionError(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has the wrong size")
 
     def _receive_rst_stream_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
@@ -378,7 +383,9 @@ class Receiver:
     # Credit, and the end of streams.
 
     def take(self, stream: Stream, size: int) -> None:
-        """Count octets that the application took."""
+        """Count octets that the application took, or dropped before the stream was discarded."""
+        if stream.window is not None and stream.window.discarded:
+            return  # they have been counted
         self._growth.taken += size
         self.acknowledge(stream, size)
 
@@ -387,11 +394,17 @@ class Receiver:
         self._window.acknowledge(size)
         if stream.window is not None:
             stream.window.acknowledge(size)
-            if not stream.request_ended:
+            if not (stream.request_ended or stream.window.discarded):
                 increment = stream.window.credit(self._growth)
                 if increment and not self._sender.credit(stream.stream_id, increment):
                     stream.window.available -= increment
         self._give_connection_credit()
+
+    def discard(self, stream: Stream) -> None:
+        """Drop what is unread of a stream, and what will come: its response is over."""
+        if stream.window is not None:
+            stream.window.discarded = True
+            self.acknowledge(stream, stream.window.unread)
 
     def _give_connection_credit(self) -> None:
         increment = self._window.credit()
@@ -427,10 +440,8 @@ class Receiver:
             self._give_connection_credit()
 
 
-# By type, from DATA to CONTINUATION.
+# By type, from PRIORITY to CONTINUATION.
 _RECEIVE: Final[tuple[Callable[[Receiver, int, int, memoryview], None], ...]] = (
-    Receiver._receive_data_frame,
-    Receiver._receive_headers_frame,
     Receiver._receive_priority_frame,
     Receiver._receive_rst_stream_frame,
     Receiver._receive_settings_frame,

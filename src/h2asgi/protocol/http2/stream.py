@@ -111,6 +111,10 @@ class StreamTable:
         if len(self._reset) > RESET_STREAMS_REMEMBERED:
             del self._reset[next(iter(self._reset))]
 
+    def was_reset(self, stream_id: int) -> bool:
+        """Whether we reset it, so that what is late on it is no mistake, whatever it is."""
+        return stream_id in self._reset
+
     def not_idle(self, stream_id: int) -> Stream | None:
         """The stream of a frame that only idle streams may not have; None when it is closed."""
         stream = self.open.get(stream_id)

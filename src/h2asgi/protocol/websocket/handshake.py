@@ -53,16 +53,18 @@ class HandshakeRejected(H2ASGIError):
 class Handshake:
     """A handshake that may be accepted. ``subprotocols`` are the client's, in its order."""
 
-    __slots__ = ("_agreement", "_key", "_max_message_size", "subprotocols")
+    __slots__ = ("_agreement", "_key", "_max_message_size", "_upgrade", "subprotocols")
 
     def __init__(
         self,
+        upgrade: bool,
         key: bytes | None,
         subprotocols: list[str],
         agreement: Agreement | None,
         max_message_size: int,
     ) -> None:
         self.subprotocols = subprotocols
+        self._upgrade = upgrade
         self._key = key
         self._agreement = agreement
         self._max_message_size = max_message_size
@@ -81,12 +83,10 @@ class Handshake:
         belong to the handshake (ASGI: ``websocket.accept``).
         """
         fields: Headers = []
+        if self._upgrade:
+            fields += [(b"upgrade", b"websocket"), (b"connection", b"upgrade")]
         if self._key is not None:
-            fields += [
-                (b"upgrade", b"websocket"),
-                (b"connection", b"upgrade"),
-                (b"sec-websocket-accept", _accept_value(self._key)),
-            ]
+            fields.append((b"sec-websocket-accept", _accept_value(self._key)))
         if subprotocol is not None:
             if subprotocol not in self.subprotocols:
                 raise IllegalMessage(f"the client has not offered the subprotocol {subprotocol!r}")
@@ -120,8 +120,7 @@ def check_handshake(request: RequestReceived, config: WebSocketConfig) -> Handsh
         raise HandshakeRejected(
             426, "only version 13 of WebSocket is spoken", _upgrade_required(over_http1)
         )
-    # RFC 8441 section 5: the key and its answer are not used over HTTP/2.
-    key = _checked_key(fields.single(b"sec-websocket-key")) if over_http1 else None
+    key = _checked_key(fields.single(b"sec-websocket-key")) if over_http1 else _relayed_key(fields)
     _check_origin(fields.single(b"origin"), config.origins)
     subprotocols = fields.elements(b"sec-websocket-protocol")
     if not all(map(_token, subprotocols)):
@@ -130,7 +129,7 @@ def check_handshake(request: RequestReceived, config: WebSocketConfig) -> Handsh
         raise HandshakeRejected(431, "Sec-WebSocket-Extensions is too long")
     offers = [_offer(element) for element in fields.elements(b"sec-websocket-extensions")]
     agreement = agree(offers) if config.per_message_deflate else None
-    return Handshake(key, subprotocols, agreement, config.max_message_size)
+    return Handshake(over_http1, key, subprotocols, agreement, config.max_message_size)
 
 
 class _Fields:
@@ -180,6 +179,18 @@ def _checked_key(key: bytes | None) -> bytes:
     if key is None or len(octets) != 16:
         _malformed("Sec-WebSocket-Key is not 16 octets in base64")
     return key
+
+
+def _relayed_key(fields: _Fields) -> bytes | None:
+    """Over HTTP/2 there is no key to be checked (RFC 8441 section 5), so that a bad one is none.
+
+    Where there is one, a proxy has turned the upgrade of a client into CONNECT and has left it to
+    us to answer the key, as Envoy does: without that the client fails its handshake.
+    """
+    try:
+        return _checked_key(fields.single(b"sec-websocket-key"))
+    except HandshakeRejected:
+        return None
 
 
 def _accept_value(key: bytes) -> bytes:

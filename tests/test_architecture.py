@@ -65,14 +65,17 @@ ARROWS = {
     "inheritance": {"errors"},
     "server": {
         *{"admission", "banner", "certificate_watch", "config", "connection", "endpoint"},
-        *{"errors", "forwarded", "health", "importer", "lifespan", "limits", "listener", "logs"},
-        *{"loop_watch", "monitoring", "options", "process", "protocol", "pulse", "redirect"},
-        *{"relief", "request_ids"},
-        *{"trace"},
+        *{"errors", "forwarded", "health", "importer", "inspector", "lifespan", "limits"},
+        *{"listener", "logs", "loop_watch", "monitoring", "options", "process", "protocol"},
+        *{"pulse", "redirect", "relief", "request_ids", "trace"},
     },
     "certificate_watch": {"config", "errors", "server_names", "tls"},
     "redirect": {"asgi", "connection", "endpoint", "further_port"},
     "monitoring": {"asgi", "connection", "endpoint", "further_port", "metrics", "sockets"},
+    "inspector": {
+        *{"_version", "asgi", "connection", "endpoint", "errors", "further_port", "protocol"},
+        *{"protocol.http2", "state"},
+    },
     "further_port": {"config", "connection", "listener", "protocol", "sockets", "trust"},
     "endpoint": {
         *{"banner", "config", "devcerts", "errors", "health", "inheritance", "key_pairs"},

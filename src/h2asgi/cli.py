@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
+import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -144,6 +146,8 @@ def _check_addresses(config: Config) -> None:
         addresses += sockets.parse_redirect(addresses, config.bind.redirect_http)
     if config.proxies.health_bind is not None:
         addresses += sockets.parse_health(config.proxies.health_bind)
+    if config.inspect.address is not None:
+        addresses += sockets.parse_inspect(config.inspect.address)
     for address in addresses:
         if isinstance(address, sockets.InheritedSocket):
             continue  # closing it would take it from whoever is to use it
@@ -166,8 +170,19 @@ class _TopicOption(click.Option):
         self.topic = topic
 
 
+_address = re.compile(r"on|unix:.+|fd://.+|.+:[0-9]+").fullmatch
+
+
 class _TopicCommand(click.Command):
     """A command whose ``--help`` is grouped by topic."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Have an option that may stand alone take only an address, and not the application."""
+        bare = {option.flag: option.bare for option in options.OPTIONS if option.bare is not None}
+        for position, (name, value) in enumerate(itertools.pairwise(args)):
+            if name in bare and not _address(value):
+                args[position] = f"{name}={bare[name]}"
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one section for each topic, in the order of ``options.TOPICS``."""
@@ -197,6 +212,7 @@ def _parameter(option: options.Option) -> click.Option:
         [option.flag, option.name],
         multiple=option.kind is tuple,
         type=str,
+        **({} if option.bare is None else {"is_flag": False, "flag_value": option.bare}),
         metavar=_metavar(option),
         topic=option.topic,
         help=help_text,

@@ -68,6 +68,9 @@ NEXT_REQUEST_TIME = 1.0
 """Seconds from a connection's begin or last request in which another one is to be expected."""
 
 
+Observing = Callable[[Engine, Endpoints, asyncio.Transport, float], Engine]
+"""Gives the engine that takes the place of another one, given the connection's time of begin."""
+
 Octets = memoryview  # mypyc does not find the name by itself where a dataclass is
 
 
@@ -79,6 +82,7 @@ class ServerState(ApplicationState):
     unread_bodies: Budget = field(default_factory=lambda: Budget(UNREAD_BODIES))
     unsent: WatchedBudget = field(default_factory=lambda: WatchedBudget(UNSENT))
     read_buffer: Octets = field(default_factory=lambda: memoryview(bytearray(READ_BUFFER_SIZE)))
+    observing: Observing | None = None  # while somebody looks: what engines of new ones become
 
 
 class Connection:
@@ -288,6 +292,13 @@ class Connection:
             last_used = self._exchanges.last_request
         return max(0.0, last_used + NEXT_REQUEST_TIME - self._loop.time())
 
+    def observe(self, observing: Observing) -> None:
+        """Put another engine in the place of the present one, which goes on behind it."""
+        if self._engine is None or self._exchanges is None or self._transport is None:
+            return
+        self._engine = observing(self._engine, self._endpoints, self._transport, self._made)
+        self._exchanges.use(self._engine)
+
     @property
     def idle_since(self) -> float | None:
         """When the last request came, or the connection; None while anything is under way."""
@@ -376,6 +387,8 @@ class Connection:
         self._exchanges = Exchanges(
             self._state, self._endpoints, engine, self._schedule_flush, self._timer
         )
+        if self._state.observing is not None:
+            self.observe(self._state.observing)
 
     def _start_http1(self) -> None:
         config = self._state.config

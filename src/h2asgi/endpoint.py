@@ -33,10 +33,11 @@ class Endpoint:
 
     On ``redirect_sockets`` clients are sent to https, on ``redirect_port``. On ``health_sockets``
     health checks are answered, for the ``service`` where there are several workers; on
-    ``metrics_sockets``, which may be the same, those who watch, from ``tallies``. ``trusted``
-    are believed about their clients; ``proxies`` are the same if they use the PROXY protocol.
-    With ``reuse_port``, ``further_sockets`` are those of the second worker and so on.
-    ``tls`` names the files of the certificate. It is ``shared`` among workers.
+    ``metrics_sockets``, which may be the same, those who watch, from ``tallies``; on
+    ``inspect_sockets`` the inspector is. ``trusted`` are believed about their clients;
+    ``proxies`` are the same if they use the PROXY protocol. With ``reuse_port``,
+    ``further_sockets`` are those of the second worker and so on. ``tls`` names the files of the
+    certificate. It is ``shared`` among workers.
     """
 
     ssl_context: ServerContext | None = None
@@ -46,6 +47,7 @@ class Endpoint:
     redirect_port: int = 0
     health_sockets: Sequence[ListeningSocket] = ()
     metrics_sockets: Sequence[ListeningSocket] = ()
+    inspect_sockets: Sequence[ListeningSocket] = ()
     trusted: Trusted = field(default_factory=lambda: Trusted(()))
     proxies: Trusted | None = None
     colleagues: Colleagues | None = None
@@ -64,7 +66,7 @@ class Endpoint:
     def every_socket(self) -> list[ListeningSocket]:
         """Give each listening socket once."""
         further = (listening for group in self.further_sockets for listening in group)
-        every = (*self.sockets, *further, *self._further_ports())
+        every = (*self.sockets, *further, *self._further_ports(), *self.inspect_sockets)
         return list({id(listening): listening for listening in every}.values())
 
     def _further_ports(self) -> Sequence[ListeningSocket]:
@@ -103,6 +105,7 @@ class Endpoint:
             health_sockets=health,
             metrics_sockets=metrics_sockets,
             tallies=tallies,
+            inspect_sockets=[replace(found, file=None) for found in self.inspect_sockets],
             further_sockets=(),
             colleagues=None if self.further_sockets else colleagues,
             service=service,
@@ -143,7 +146,7 @@ class Endpoint:
         for listening in self.every_socket():
             listening.close()
         self.sockets = self.redirect_sockets = self.further_sockets = ()
-        self.health_sockets = self.metrics_sockets = ()
+        self.health_sockets = self.metrics_sockets = self.inspect_sockets = ()
 
 
 def open_endpoint(config: Config, inherited: Inherited | None = None, workers: int = 1) -> Endpoint:
@@ -160,6 +163,8 @@ def open_endpoint(config: Config, inherited: Inherited | None = None, workers: i
             _health(endpoint, config, config.proxies.health_bind, how)
         if config.metrics.address is not None:
             _metrics(endpoint, config, config.metrics.address, how)
+        if config.inspect.address is not None:
+            _inspect(endpoint, config.inspect.address, how)
         wanted = _wanted(config, how.inherited)
         endpoint.sockets = sockets.listen(wanted, how)
         if config.bind.redirect_http is not None:
@@ -228,6 +233,20 @@ def _metrics(endpoint: Endpoint, config: Config, address: str, how: How) -> None
         endpoint.metrics_sockets = sockets.listen(wanted, replace(how, reuse_port=False))
     for url in banner.urls([found.address for found in endpoint.metrics_sockets], "http"):
         endpoint.notes.append(f"metrics are shown on {url}, {metrics.PATH}")
+
+
+def _inspect(endpoint: Endpoint, address: str, how: How) -> None:
+    wanted = sockets.parse_inspect(address)
+    endpoint.inspect_sockets = sockets.listen(wanted, replace(how, reuse_port=False))
+    for found in endpoint.inspect_sockets:
+        for url in banner.urls([found.address], "http"):
+            endpoint.notes.append(f"the inspector is on {url}")
+        if not sockets.is_local(found):
+            logger.warning(
+                "the inspector shows all traffic, in the clear, to whoever can reach %s:"
+                " take a loopback address unless that is meant",
+                wanted[0],
+            )
 
 
 def _certificate(tls: TLSConfig) -> TLSConfig:

@@ -133,6 +133,10 @@ class Exchanges(Sink):
     def __bool__(self) -> bool:
         return bool(self._cycles or self._websockets)
 
+    def use(self, engine: Engine) -> None:
+        """Call this engine from now on, which is another view of the same one."""
+        self._engine = engine
+
     # What the engine tells.
 
     def take(self, event: Event) -> None:

@@ -63,6 +63,7 @@ class Option:
     metavar: str | None = None
     separator: str = ","
     words: Mapping[str, object] = field(default_factory=dict)
+    bare: str | None = None
 
     @property
     def flag(self) -> str:
@@ -340,6 +341,11 @@ def _cross_check(values: Mapping[str, Any], labels: Mapping[str, str]) -> None:
     _check_reload(current, labels)
     _check_client_certificates(current, labels)
     _check_proxies(current, labels)
+    if current("inspect") and current("workers") != 1:
+        raise ConfigurationError(
+            f"{labels['inspect']} shows one process, and {labels['workers']} asks for several:"
+            " leave one of them out"
+        )
     if not current("http1") and not current("http2"):
         raise ConfigurationError("HTTP/1.1 and HTTP/2 are both switched off: nothing to serve")
     window, limit = current("http2_connection_window"), current("http2_max_connection_window")

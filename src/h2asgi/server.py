@@ -14,7 +14,7 @@ from dataclasses import replace
 from email.utils import formatdate
 from operator import itemgetter
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from . import banner, logs, process
 from .admission import default_limit
@@ -37,6 +37,9 @@ from .redirect import RedirectPort
 from .relief import Relief
 from .request_ids import RequestIDs
 from .trace import Trace
+
+if TYPE_CHECKING:
+    from .inspector.port import InspectorPort
 
 logger = logging.getLogger("h2asgi")
 
@@ -87,11 +90,14 @@ class Server:
         """Where it sends clients to https, with ``redirect_http``."""
         self.health_addresses: list[tuple[str, int] | str] = []
         """Where it answers health checks in the clear, with ``health_bind``."""
+        self.inspect_addresses: list[tuple[str, int] | str] = []
+        """Where the inspector is, with ``inspect``."""
         self._redirect: RedirectPort | None = None
         self.metrics_addresses: list[tuple[str, int] | str] = []
         """Where it shows metrics in the clear, with ``metrics``."""
         self._monitoring: MonitoringPorts | None = None
         self._pulse: Pulse | None = None
+        self._inspector: InspectorPort | None = None
         self._health: Health | None = None
         self._request_ids: RequestIDs | None = None
         self._config = replace(config or Config(), app=app)
@@ -148,6 +154,7 @@ class Server:
         self.redirect_addresses = [found.address for found in self._endpoint.redirect_sockets]
         self.health_addresses = [found.address for found in self._endpoint.health_sockets]
         self.metrics_addresses = [found.address for found in self._endpoint.metrics_sockets]
+        self.inspect_addresses = [found.address for found in self._endpoint.inspect_sockets]
 
     def _check_config(self) -> None:
         """See to a Config that another program made."""
@@ -237,10 +244,20 @@ class Server:
         if endpoint.redirect_sockets:
             self._redirect = RedirectPort(endpoint, self._state)
             self._redirect.start()
+        if endpoint.inspect_sockets:
+            self._inspect()
         if self._health is not None:
             self._health.state = "serving"
         if self._monitoring is not None:
             self._monitoring.start()
+
+    def _inspect(self) -> None:
+        from .inspector.port import InspectorPort  # which servers without it need not load
+
+        address = self._config.inspect.address
+        named = frozenset((address or "").lower().rpartition(":")[:1])
+        self._inspector = InspectorPort(self._endpoint, self._state, named)
+        self._inspector.start()
 
     def _connection(
         self, server: ServerAddress, lost: Callable[[], None], proxied: ProxyHeader | None
@@ -307,11 +324,15 @@ class Server:
         self._relief.stop()
         if self._pulse is not None:
             self._pulse.stop()
+        if self._inspector is not None:
+            await self._inspector.stop()
         if self._monitoring is not None:
             await self._monitoring.stop()
 
     async def _drain(self) -> None:
         """Have load balancers take note before anything ends, unless the service goes on."""
+        if self.handed_over and self._inspector is not None:
+            await self._inspector.stop()  # or viewers would come to what is about to end
         service = self._endpoint.service
         if self.handed_over or (service is not None and not service.ends()):
             if self._monitoring is not None:

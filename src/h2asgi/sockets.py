@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
 import socket
 import stat
@@ -172,6 +173,19 @@ def parse_health(text: str) -> list[Address]:
 def parse_metrics(text: str) -> list[Address]:
     """The same for metrics."""
     return [_parse_bind(text, "--metrics")]
+
+
+def parse_inspect(text: str) -> list[Address]:
+    """Say where the inspector is: one address, as ``--bind`` has it."""
+    return [_parse_bind(text, "--inspect")]
+
+
+def is_local(listening: ListeningSocket) -> bool:
+    """Whether only this machine can reach it."""
+    address = listening.address
+    return (
+        isinstance(address, str) or ipaddress.ip_address(address[0].partition("%")[0]).is_loopback
+    )
 
 
 def _parse_bind(text: str, option: str = "--bind") -> Address:

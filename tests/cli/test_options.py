@@ -30,6 +30,8 @@ def other_value(option: Option) -> Any:
         return ("first", "second")
     if option.name == "health_path":
         return "/healthz"
+    if option.name == "inspect":
+        return "[::1]:9000"
     if option.choices:
         return option.choices[-1]
     if option.kind is str:
@@ -359,7 +361,7 @@ def test_a_long_wrong_value_is_cut() -> None:
 
 def everything_changed() -> dict[str, Any]:
     changed = {option.name: other_value(option) for option in OPTIONS}
-    for name in ("host", "port", "dev_cert", "keyfile_password", "http1", "reload"):
+    for name in ("host", "port", "dev_cert", "keyfile_password", "http1", "reload", "inspect"):
         del changed[name]
     return changed | {"http2": True, "http2_max_connection_window": 80_000}
 

@@ -137,6 +137,8 @@ class BackgroundServer(_Target):
             address = server.addresses[0]
             if isinstance(address, tuple):
                 self.port = address[1]
+            if server.inspect_addresses:
+                (self.inspector,) = server.inspect_addresses
             self._ready.set()
             await self._stopped.wait()
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .bounds import MAX_HEADER_FIELDS, Limits, Timeouts
+from .inspecting import InspectConfig
 from .listening import BindConfig, TLSConfig
 from .logging import LogConfig
 from .metrics import MetricsConfig
@@ -30,6 +31,7 @@ __all__ = [
     "Config",
     "HTTP1Config",
     "HTTP2Config",
+    "InspectConfig",
     "Limits",
     "LogConfig",
     "MetricsConfig",
@@ -101,3 +103,4 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     log: LogConfig = field(default_factory=LogConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    inspect: InspectConfig = field(default_factory=InspectConfig)

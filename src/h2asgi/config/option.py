@@ -21,11 +21,13 @@ def option(
     metavar: str | None = None,
     separator: str = ",",
     words: Mapping[str, object] | None = None,
+    bare: str | None = None,
 ) -> Any:
     """Declare one setting. ``name`` is the command-line name without its dashes.
 
     ``separator`` stands between values of a repeatable setting in the environment,
-    ``words`` are texts that stand for a value.
+    ``words`` are texts that stand for a value, and ``bare`` is the one that the name alone,
+    without a value, stands for on the command line.
     """
     metadata = {
         "name": name,
@@ -36,5 +38,6 @@ def option(
         "metavar": metavar,
         "separator": separator,
         "words": words or {},
+        "bare": bare,
     }
     return field(default=default, metadata=metadata)

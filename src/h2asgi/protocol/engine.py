@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, Final
 
 from .events import Event, Headers
+from .flow import Flow
 
 SEND_HIGH_WATER: Final = 64 * 1024
 """Bytes queued on one stream above which its writer waits.
@@ -149,6 +150,18 @@ class Engine(ABC):
     @abstractmethod
     def unsent(self) -> int:
         """How many octets of responses wait to be sent."""
+
+    def flow(self) -> Flow | None:
+        """Give what flow control allows and what waits at the moment; None on HTTP/1.1."""
+        return None
+
+    @property
+    def awaited(self) -> int | None:
+        """How many octets of a preface come before the next frame.
+
+        None where no frame begins next: within one, and on HTTP/1.1.
+        """
+        return None
 
     @abstractmethod
     def next_deadline(self) -> float | None:

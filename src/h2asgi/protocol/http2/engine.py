@@ -9,6 +9,7 @@ they meet, behind the seam. The engines derive from it and name their library's
 
 from __future__ import annotations
 
+from itertools import islice
 from math import inf
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ from ...limits import UNREAD_BODIES, UNSENT, Budget, WatchedBudget
 from ...tally import RESETS_SENT, UNCOUNTED, Tally
 from ..engine import Engine
 from ..events import ConnectionTerminated, Event, Headers, SendQueueDrained
+from ..flow import MAX_FLOWS, Flow, StreamFlow
 from . import frames
 from .codec import Codec
 from .discards import Discards
@@ -253,6 +255,30 @@ class HTTP2Engine(Engine):
         """See ``Engine``."""
         waiting = [stream.outgoing for stream in self._streams.open.values()]
         return sum(outgoing.queued for outgoing in waiting if outgoing is not None)
+
+    def flow(self) -> Flow:
+        """See ``Engine``."""
+        streams = []
+        for stream in islice(self._streams.open.values(), MAX_FLOWS):
+            window, outgoing = stream.window, stream.outgoing
+            streams.append(
+                StreamFlow(
+                    stream.stream_id,
+                    stream.send_window,
+                    0 if window is None else window.available,
+                    0 if window is None else window.unread,
+                    0 if outgoing is None else outgoing.queued,
+                )
+            )
+        window_in = self._receiver.window
+        return Flow(
+            self._sender.window, window_in.available, window_in.unread, self.unsent, streams
+        )
+
+    @property
+    def awaited(self) -> int | None:
+        """See ``Engine``."""
+        return self._receiver.awaited
 
     def _live(self, stream_id: int) -> Stream | None:
         return None if self._terminated else self._streams.open.get(stream_id)

@@ -93,6 +93,11 @@ class FrameReader:
         self.stream_id = 0
         self.payload = _NOTHING
 
+    @property
+    def awaited(self) -> int | None:
+        """Octets of the preface that are to come before the next frame; None within a frame."""
+        return None if self._partial else len(self._preface)
+
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take input, all of which ``next`` is to be called for; raises PeerConnectionError."""
         view = memoryview(data)

@@ -88,6 +88,16 @@ class Receiver:
         self._reader.feed(data)
 
     @property
+    def awaited(self) -> int | None:
+        """See ``FrameReader``."""
+        return self._reader.awaited
+
+    @property
+    def window(self) -> ConnectionWindow:
+        """The credit of the connection, to be looked at."""
+        return self._window
+
+    @property
     def window_open(self) -> bool:
         """Whether the peer may send DATA on the connection."""
         return self._window.available > 0

@@ -290,10 +290,7 @@ class Server:
     async def _finish_requests(self) -> None:
         state, limit = self._state, self._config.timeouts.graceful
         for connection in tuple(state.connections):
-            if delay := connection.announce_shutdown():
-                state.loop.call_later(delay, connection.begin_shutdown)
-            else:
-                connection.begin_shutdown()
+            connection.leave()
         if await self._until(self._quiet, limit):
             return
         logger.warning(

@@ -289,8 +289,9 @@ class HTTP2Engine(Engine):
         if not self._terminated:
             self._goaway.begin(now)
 
-    def announce_shutdown(self) -> None:
+    def announce_shutdown(self, now: float) -> float:
         """See ``Engine``: a GOAWAY says it at any time."""
+        return -inf
 
     def _notice_idle(self) -> None:
         """Start the idle time when the last stream has closed, or end if that was waited for."""

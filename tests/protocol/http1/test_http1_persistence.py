@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from math import inf
-
 from collections.abc import Callable
+from math import inf
 
 import pytest
 from http1_peer import GET, POST_CHUNKED, Peer, post, termination

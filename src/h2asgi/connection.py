@@ -262,7 +262,7 @@ class Connection:
 
         One is likely on a connection that is new or was just used, and who finds it closed
         then may not ask again. The answer to it says ``connection: close``. On HTTP/2 the first
-        GOAWAY takes care of that.
+        GOAWAY takes care of that, once there was a request.
         """
         if self._transport is None or self._closing:
             return

@@ -59,13 +59,11 @@ def test_the_server_is_told_when_an_idle_connection_begins_to_linger(driver):
 
 def test_a_request_that_may_be_on_its_way_is_waited_for(driver):
     driver.serve(hello)
-    unknown, idle, used, two = driver.connect(), driver.http1(), driver.http1(), driver.http2()
+    unknown, idle, used = driver.connect(), driver.http1(), driver.http1()
     driver.loop.advance(0.75)
-    for peer in (unknown, idle, used, two):
+    for peer in (unknown, idle, used):
         peer.connection.leave()
     driver.loop.settle()
-    two.read()
-    assert len(two.goaway) == 1
     used.send(GET)
     assert b"connection: close" in used.take()
     assert used.transport.is_closing()
@@ -74,6 +72,26 @@ def test_a_request_that_may_be_on_its_way_is_waited_for(driver):
     driver.loop.advance(0.25)
     assert idle.transport.is_closing()
     assert unknown.transport.is_closing()
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_goaway_is_sent_at_once_but_for_a_connection_without_a_request(driver, asks):
+    """HAProxy has opened it for one that it would not send any more."""
+    driver.serve(hello)
+    old, new = driver.http2(), driver.http2()
+    old.request()
+    driver.loop.settle()
+    for peer in (old, new):
+        peer.connection.leave()
+    driver.loop.settle()
+    for peer in (old, new):
+        peer.read()
+    assert (len(old.goaway), len(new.goaway)) == (1, 0)
+    stream_id = new.request() if asks else None
+    driver.loop.advance(1.0)
+    new.read()
+    assert len(new.goaway) == 1
+    assert stream_id is None or new.responses[stream_id].body == b"hello"
 
 
 def test_a_connection_that_has_been_idle_for_longer_is_closed_at_once(driver):

@@ -36,8 +36,8 @@ ARROWS = {
     "crew": {"line", "noted_signals", "process", "scoreboard", "worker"},
     "noted_signals": set(),
     "worker": {
-        *{"config", "endpoint", "errors", "health", "key_pairs", "line", "logs", "scoreboard"},
-        *{"server", "trace"},
+        *{"config", "endpoint", "errors", "health", "key_pairs", "line", "logs", "process"},
+        *{"scoreboard", "server", "trace"},
     },
     "line": set(),
     "alone": {

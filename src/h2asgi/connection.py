@@ -49,7 +49,8 @@ AGE_SPREAD: Final = 0.1
 """How much of their age connections differ by: those that began together, after a restart perhaps,
 do not all come back in one moment."""
 
-_random: Final = random.Random()  # noqa: S311 (of our own: applications seed theirs)
+_random: Final = random.SystemRandom()
+"""Nothing that applications seed, nor that workers would have in common."""
 
 LEAVE_CHECK_INTERVAL: Final = 1.0
 """Seconds between looks at whether a peer that is not read from has left: its end is not read

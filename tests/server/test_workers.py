@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +34,7 @@ from workers import (
 )
 
 from h2asgi import crew
+from h2asgi.noted_signals import NotedSignals
 from h2asgi.scoreboard import NOT_ACCEPTING, Scoreboard
 
 pytestmark = needs_fork
@@ -193,6 +196,26 @@ def test_requests_in_flight_finish_when_it_stops(start: Start) -> None:
     assert command.end()[0] == 0
 
 
+def test_a_worker_that_is_told_twice_to_stop_finishes_its_requests(start: Start) -> None:
+    """By the supervisor, and by a service manager that tells all processes of a service."""
+    command = start("--workers", "2")
+    url, workers = serving(command, 2)
+    answers: list[int] = []
+    asking = threading.Thread(target=lambda: answers.append(ask(url + "/hang")))
+    asking.start()
+    command.wait_for_output("hanging")
+    command.send(signal.SIGTERM)
+    command.wait_for_error_line("stopping")
+    for _ in range(10):
+        for pid in workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        time.sleep(0.01)  # or the kernel would make one signal of them
+    asking.join(HANG)
+    assert len(answers) == 1
+    assert command.end()[0] == 0
+
+
 @pytest.mark.parametrize(
     ("signals", "code"),
     [((signal.SIGQUIT,), 128 + 3), ((signal.SIGTERM, signal.SIGINT), 128 + 2)],
@@ -292,6 +315,52 @@ def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(crew, "HANG_TIMEOUT", -1.0)
         workers.look()
         assert process.wait(HANG) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_after_a_pause_of_all_processes_nobody_is_taken_for_hung(
+    monkeypatch: pytest.MonkeyPatch, paused: bool
+) -> None:
+    """Ctrl-Z and fg, or a container that was paused: the supervisor may be the first to go on."""
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    workers = crew.Crew(1, None)  # type: ignore[arg-type]
+    killed: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: killed.append(pid))
+    row = workers._scoreboard.take_row()
+    assert row is not None
+    workers.slots[0].worker = crew.Worker(4711, row, None, 0.0, up=True)
+    for step in [1000.0] if paused else [1.0] * 100:
+        now += step
+        workers.look()
+    assert bool(killed) is not paused
+    killed.clear()
+    for _ in range(100):
+        now += 1.0
+        workers.look()
+    assert killed
+
+
+def test_a_fork_that_fails_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For want of memory, say: those who serve go on."""
+
+    def fork() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fork)
+    workers = crew.Crew(1, None)  # type: ignore[arg-type]
+    workers.slots[0].spawn_at = 0.0
+    rows = len(workers._scoreboard._free)
+    with NotedSignals(()) as signals:
+        for _ in range(10):
+            assert workers.spawn_due(signals) is None
+    assert workers.slots[0].spawn_at is not None
+    assert len(workers._scoreboard._free) == rows
+    assert [record.getMessage() for record in caplog.records] == [
+        "worker 1 cannot be started (Resource temporarily unavailable): trying again in 0.5 s"
+    ]
 
 
 def test_an_old_worker_may_end_while_its_successor_comes_up(start: Start, tmp_path: Path) -> None:

@@ -72,7 +72,8 @@ def supervise(config: Config, reread: Callable[[], Config] | None = None) -> int
     endpoint = open_endpoint(config, take(), count)
     supervisor = Supervisor(config, endpoint, count, reread)
     try:
-        banner.announce(config, endpoint.addresses, endpoint.notes, loop)
+        shown = replace(config, workers=count)  # however many "auto" is here
+        banner.announce(shown, endpoint.addresses, endpoint.notes, loop)
         placed = supervisor.run()
     except BaseException:
         endpoint.close()

@@ -33,7 +33,7 @@ from workers import (
     wait_until,
 )
 
-from h2asgi import crew
+from h2asgi import crew, process
 from h2asgi.noted_signals import NotedSignals
 from h2asgi.scoreboard import NOT_ACCEPTING, Scoreboard
 
@@ -315,6 +315,46 @@ def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(crew, "HANG_TIMEOUT", -1.0)
         workers.look()
         assert process.wait(HANG) == -signal.SIGKILL
+
+
+def test_a_worker_that_hangs_is_replaced(start: Start, tmp_path: Path) -> None:
+    """Its loop does not go round; the minute is two seconds here."""
+    (tmp_path / "application.py").write_text(APPLICATION)
+    script = (
+        "import sys; from h2asgi import cli, crew; crew.HANG_TIMEOUT = 2.0;"
+        "sys.exit(cli.main(['application:app', '--workers', '2', '--port', '0']))"
+    )
+    command = Command(tmp_path, "-c", script)
+    try:
+        url, workers = serving(command, 2)
+        suspend(workers[0])
+        command.wait_for_error_line(rf"process {workers[0]}\) has hung for 2 s: killing it")
+        command.wait_for_error_line(rf"process {workers[0]}\) was killed by SIGKILL: replacing it")
+        assert ask(url) in (workers[1], served(command))
+        command.send(signal.SIGTERM)
+        assert command.end()[0] == 0
+    finally:
+        command.stop()
+
+
+def test_a_worker_that_keeps_ending_is_replaced_later_each_time(start: Start) -> None:
+    slot = crew.Slot(1)
+    assert [slot.longer_delay() for _ in range(8)] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    command = start("--workers", "2")
+    _, (first, _) = serving(command, 2)
+    for delay in ("0.5", "1"):
+        os.kill(first, signal.SIGKILL)
+        command.wait_for_error_line(f"replacing it in {delay} s$")
+        first = served(command)
+
+
+def test_auto_is_a_worker_for_each_core(start: Start) -> None:
+    count = process.usable_cores()
+    if count == 1:
+        pytest.skip("this is one process then")
+    command = start("--workers", "auto")
+    serving(command, count)
+    assert f"; {count} workers)" in "".join(command.errors)
 
 
 @pytest.mark.parametrize("paused", [True, False])

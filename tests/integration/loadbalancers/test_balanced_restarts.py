@@ -42,6 +42,7 @@ DELAY = 1.0
 
 ALONE = {
     "fall 1": "fall 10",  # of a health check that waits in the kernel with the others
+    "    server 10.0.0.6:8000 max_fails=1 fail_timeout=2s;\n": "",
     "max_fails=1": "max_fails=0",
     "retry=0": "retry=0 disablereuse=on",  # docs/deploy/apache.md
 }

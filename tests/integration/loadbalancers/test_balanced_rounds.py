@@ -229,8 +229,11 @@ def test_no_request_fails(
 
 def tell(what: str, target: Command | Balancer, steady: Steady) -> None:
     where = "behind HAProxy" if isinstance(target, Balancer) else "directly"
-    failed = len(steady.with_outcome("failed"))
-    print(f"{what}, {where}: {ROUNDS} rounds, {len(steady.asked)} requests, {failed} failed")
+    failed, refused = (len(steady.with_outcome(name)) for name in ("failed", "not processed"))
+    print(
+        f"{what}, {where}: {ROUNDS} rounds, {len(steady.asked)} requests,"
+        f" {failed} failed, {refused} not processed"
+    )
 
 
 def test_kill_loses_what_the_worker_had_and_no_more(

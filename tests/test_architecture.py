@@ -51,8 +51,8 @@ ARROWS = {
     "crew": {"line", "noted_signals", "process", "scoreboard", "tally", "worker"},
     "noted_signals": set(),
     "worker": {
-        *{"config", "endpoint", "errors", "health", "key_pairs", "line", "logs", "scoreboard"},
-        *{"server", "tally", "trace"},
+        *{"config", "endpoint", "errors", "health", "key_pairs", "line", "logs", "process"},
+        *{"scoreboard", "server", "tally", "trace"},
     },
     "line": set(),
     "alone": {

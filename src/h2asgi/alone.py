@@ -80,8 +80,6 @@ def _signals_noted() -> Iterator[list[int]]:
 class _Alone:
     """See ``server.Host``."""
 
-    stop_signals = process.STOP_SIGNALS
-
     def __init__(
         self,
         endpoint: Endpoint,
@@ -95,6 +93,10 @@ class _Alone:
         self._pid_file = pid_file
         self._upgrade: upgrade.Upgrade | None = None
         self._server: Server
+
+    def stop_signals(self) -> process.StopSignals:
+        """The second one ends it at once."""
+        return process.StopSignals()
 
     def trace(self, log: AccessLog | None) -> Trace | None:
         """Requests go to the access log."""
@@ -114,6 +116,7 @@ class _Alone:
             try:
                 yield
             finally:
+                self._give_up_upgrade()
                 if not server.handed_over:  # or the service manager would stop the new program
                     notify.tell(notify.STOPPING)
 
@@ -142,6 +145,11 @@ class _Alone:
         self._upgrade = upgrade.begin(self._endpoint)
         if self._upgrade is not None:
             asyncio.get_running_loop().add_reader(self._upgrade.fd, self._end_upgrade)
+
+    def _give_up_upgrade(self) -> None:
+        if self._upgrade is not None:
+            asyncio.get_running_loop().remove_reader(self._upgrade.fd)
+            self._upgrade.give_up(signal.SIGTERM)
 
     def _end_upgrade(self) -> None:
         done, self._upgrade = self._upgrade, None

@@ -20,6 +20,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
+from math import inf
 from typing import Final
 
 from .closing import Closing
@@ -37,7 +38,7 @@ from .protocol.proxy import ProxyHeader
 from .proxied import behind_proxy
 from .state import ApplicationState, Endpoints
 from .tally import RECEIVED_OCTETS
-from .tcp import cut_off, is_delivered, peer_has_closed
+from .tcp import cut_off, has_input, is_delivered, peer_has_closed
 from .timer import Timer
 from .tls_extension import tls_extension
 
@@ -54,7 +55,8 @@ do not all come back in one moment."""
 _numbers: Final = count(1)
 """Of connections, for logs; every one of a process has its own."""
 
-_random: Final = random.Random()  # noqa: S311 (of our own: applications seed theirs)
+_random: Final = random.SystemRandom()
+"""Nothing that applications seed, nor that workers would have in common."""
 
 LEAVE_CHECK_INTERVAL: Final = 1.0
 """Seconds between looks at whether a peer that is not read from has left: its end is not read
@@ -65,7 +67,10 @@ GIVE_WAY_TIME: Final = 1.0
 on its way; then somebody else has the place."""
 
 NEXT_REQUEST_TIME = 1.0
-"""Seconds from a connection's begin or last request in which another one is to be expected."""
+"""Seconds from a connection's begin or last response in which another request is to be expected."""
+
+INPUT_TIME: Final = 0.01
+"""Seconds for the event loop to read what has come already, when a connection would be closed."""
 
 
 Observing = Callable[[Engine, Endpoints, asyncio.Transport, float], Engine]
@@ -277,20 +282,24 @@ class Connection:
         self._take_events()
         self._schedule_flush()
 
-    def announce_shutdown(self) -> float:
-        """Give the seconds to wait with ``begin_shutdown``, since a request may be on its way.
+    def leave(self) -> None:
+        """Begin the shutdown as soon as no request is to be expected that is on its way.
 
-        It is likely on a connection that is new or was just used, and who finds it closed
+        One is likely on a connection that is new or was just used, and who finds it closed
         then may not ask again. The answer to it says ``connection: close``. On HTTP/2 the first
-        GOAWAY takes care of that.
+        GOAWAY takes care of that, once there was a request.
         """
-        engine, last_used = self._engine, self._made
-        if engine is not None and self._exchanges is not None:
-            if engine.http_version == "2":
-                return 0.0
-            engine.announce_shutdown()
-            last_used = self._exchanges.last_request
-        return max(0.0, last_used + NEXT_REQUEST_TIME - self._loop.time())
+        if self._transport is None or self._closing:
+            return
+        now = self._loop.time()
+        since = self._made if self._engine is None else self._engine.announce_shutdown(now)
+        delay = since + NEXT_REQUEST_TIME - now
+        if delay <= 0.0 and since > -inf and has_input(self._transport):
+            delay = INPUT_TIME
+        if delay > 0.0:
+            self._loop.call_later(delay, self.leave)
+        else:
+            self.begin_shutdown()
 
     def observe(self, observing: Observing) -> None:
         """Put another engine in the place of the present one, which goes on behind it."""

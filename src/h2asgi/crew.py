@@ -23,6 +23,10 @@ logger = logging.getLogger("h2asgi")
 HANG_TIMEOUT = 60.0
 """Seconds without a sign of life from a worker's loop after which it is killed and replaced."""
 
+PAUSE = 10.0
+"""Seconds between two looks after which it is the supervisor who was stopped, and the workers with
+it: Ctrl-Z, a container that is paused."""
+
 ROW_INTERVAL = 1.0
 """Seconds until it is looked again for a row of the scoreboard, when who drains has them all."""
 
@@ -106,6 +110,7 @@ class Crew:
         self.generation = 0
         """What workers that are forked now belong to: it counts the changes of what they are."""
         self._foreman = foreman
+        self._looked = self._resumed = time.monotonic()
         self._scoreboard = Scoreboard((1 + SPARE_ROWS) * count, counted=counted)
         self._tallies = self._scoreboard.tallies()
 
@@ -125,7 +130,17 @@ class Crew:
                 slot.spawn_at = now + ROW_INTERVAL
                 continue
             slot.spawn_at = None
-            ties = self._spawn(slot, row, signals)
+            try:
+                ties = self._spawn(slot, row, signals)
+            except OSError as error:
+                self._scoreboard.give_back(row)
+                delay = slot.longer_delay()
+                slot.spawn_at = now + delay
+                logger.error(
+                    "worker %d cannot be started (%s): trying again in %g s",
+                    *(slot.number, error.strerror, delay),
+                )
+                continue
             if ties is not None:
                 return slot, ties
         return None
@@ -133,7 +148,12 @@ class Crew:
     def _spawn(self, slot: Slot, row: int, signals: NotedSignals) -> Ties | None:
         ours, theirs = line.pair()
         with signals.blocked():
-            pid = os.fork()
+            try:
+                pid = os.fork()
+            except OSError:
+                ours.close()
+                theirs.close()
+                raise
             if not pid:
                 signals.restore()
                 # A terminal sends Ctrl-C to all processes; to a worker it comes as SIGTERM.
@@ -197,6 +217,9 @@ class Crew:
     def look(self) -> None:
         """Kill who hangs or does not stop in time."""
         now = time.monotonic()
+        if now - self._looked > PAUSE:
+            self._resumed = now
+        self._looked = now
         for slot in self.slots:
             for worker in slot.workers:
                 if worker.kill_at is not None and now >= worker.kill_at:
@@ -206,7 +229,8 @@ class Crew:
                 elif (
                     worker.up
                     and not worker.stopping
-                    and now - self._scoreboard.seen(worker.row) > self.hang_timeout
+                    and now - max(self._scoreboard.seen(worker.row), self._resumed)
+                    > self.hang_timeout
                 ):
                     logger.error(
                         "worker %d (process %d) has hung for %g s: killing it",

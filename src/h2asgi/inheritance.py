@@ -35,7 +35,9 @@ class Inherited:
 
     sockets: list[tuple[socket.socket, bool]] = field(default_factory=list)
     predecessor: int | None = None
-    """Where to say that this program serves."""
+    """Where to say that this program serves; its end says that it never will."""
+    succeeds: bool = False
+    """Whether there is or was one, which serves until this program does."""
 
     def claim(self, family: int, address: Any) -> tuple[socket.socket, bool] | None:
         """Give the socket of that address, any port standing for 0, and if its file is ours."""
@@ -63,6 +65,11 @@ class Inherited:
         if self.predecessor is not None:
             with contextlib.suppress(OSError):
                 os.write(self.predecessor, b"\1")
+        self.leave_predecessor()
+
+    def leave_predecessor(self) -> None:
+        """Have nothing to do with it: in a worker, it would wait for that one's end as well."""
+        if self.predecessor is not None:
             os.close(self.predecessor)
             self.predecessor = None
 
@@ -95,7 +102,7 @@ def take() -> Inherited:
         name = names[index] if index < len(names) else ""
         os.set_inheritable(descriptor, False)
         if name == _READY:
-            inherited.predecessor = descriptor
+            inherited.predecessor, inherited.succeeds = descriptor, True
         else:
             inherited.sockets.append((_socket(descriptor), name == _OWN_FILE))
     return inherited

@@ -94,10 +94,7 @@ class MonitoringPort:
         gone = asyncio.Event()
         self._state.on_idle = gone.set
         for connection in tuple(connections):
-            if delay := connection.announce_shutdown():
-                self._state.loop.call_later(delay, connection.begin_shutdown)
-            else:
-                connection.begin_shutdown()
+            connection.leave()
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_ANSWER_TIME):
                 while connections:

@@ -159,13 +159,16 @@ def keep_freed_memory() -> None:
 class StopSignals:
     """While entered, the first of ``numbers`` sets ``received``.
 
-    The second of them, or SIGQUIT, ends the process. Its exit code is then 128 and the
-    signal's number, as shells have it. Outside the main thread, where Python allows no
-    signal handlers, nothing is installed.
+    The second of them ends the process, unless it is ``patient``, and so does SIGQUIT. Its exit
+    code is then 128 and the signal's number, as shells have it. Outside the main thread, where
+    Python allows no signal handlers, nothing is installed.
     """
 
-    def __init__(self, numbers: Sequence[signal.Signals] = STOP_SIGNALS) -> None:
+    def __init__(
+        self, numbers: Sequence[signal.Signals] = STOP_SIGNALS, *, patient: bool = False
+    ) -> None:
         self.received = asyncio.Event()
+        self._patient = patient
         self._numbers = numbers
         self._stopping = False
         self._loop = asyncio.get_running_loop()
@@ -192,7 +195,7 @@ class StopSignals:
             signal.signal(number, previous)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if self._stopping:
+        if self._stopping and not self._patient:
             _leave_now(number, None)
         self._stopping = True
         self._loop.call_soon_threadsafe(self.received.set)

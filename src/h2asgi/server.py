@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import heapq
 import logging
-import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from email.utils import formatdate
@@ -189,7 +188,7 @@ class Server:
             self._pulse.start()
         if self._endpoint.health_sockets or self._endpoint.metrics_sockets:
             self._monitoring = MonitoringPorts(self._endpoint, self._state)
-            if self._endpoint.inherited.predecessor is None:  # which would answer till then
+            if not self._endpoint.inherited.succeeds:  # who goes before answers till then
                 self._monitoring.start()
         try:
             await self._lifespan.startup()
@@ -348,10 +347,7 @@ class Server:
     async def _finish_requests(self) -> None:
         state, limit = self._state, self._config.timeouts.graceful
         for connection in tuple(state.connections):
-            if delay := connection.announce_shutdown():
-                state.loop.call_later(delay, connection.begin_shutdown)
-            else:
-                connection.begin_shutdown()
+            connection.leave()
         if await self._until(self._quiet, limit):
             return
         logger.warning(
@@ -437,9 +433,8 @@ async def serve(
 class Host(Protocol):
     """What a server in a process of its own is tied to."""
 
-    @property
-    def stop_signals(self) -> Sequence[signal.Signals]:
-        """The signals that let it finish."""
+    def stop_signals(self) -> process.StopSignals:
+        """Give the signals that let it finish, within its loop."""
 
     def trace(self, log: logs.AccessLog | None) -> Trace | None:
         """Say who observes requests, given the access log."""
@@ -476,7 +471,7 @@ def run_server(config: Config, endpoint: Endpoint, host: Host) -> None:
 async def _serve_until_signalled(
     server: Server, config: Config, host: Host, log: logs.AccessLog | None
 ) -> None:
-    with process.StopSignals(host.stop_signals) as signals:
+    with host.stop_signals() as signals:
         stopped = asyncio.ensure_future(signals.received.wait())
         starting = asyncio.ensure_future(server.__aenter__())
         # An application may take for ever to start up; a signal ends that too.
@@ -487,9 +482,10 @@ async def _serve_until_signalled(
             if starting.cancelled():
                 return
         await starting
-        tuned = process.rare_collections() if config.gc_tuning else contextlib.nullcontext()
-        with host.serving(server, log), tuned, _watched(config):
-            await stopped
+        if not signals.received.is_set():  # or it would be told of that it serves
+            tuned = process.rare_collections() if config.gc_tuning else contextlib.nullcontext()
+            with host.serving(server, log), tuned, _watched(config):
+                await stopped
         if server.alone:
             logger.info("stopping")
         await server.__aexit__(None, None, None)

@@ -86,15 +86,19 @@ class ListeningSocket:
         return (name[0], name[1]) if isinstance(name, tuple) else os.fsdecode(name)
 
     def close(self) -> None:
-        """Stop listening; remove the socket file if it is still the one that was made here."""
+        """Stop listening; remove the socket file if it is still the one that was made here.
+
+        In this order: once nobody listens, another server may take the file for a stale one
+        and make its own, perhaps with the same inode.
+        """
+        if self.file is not None:
+            path, device, inode = self.file
+            self.file = None
+            with contextlib.suppress(OSError):
+                found = os.lstat(path)
+                if (found.st_dev, found.st_ino) == (device, inode):
+                    os.unlink(path)
         self.sock.close()
-        if self.file is None:
-            return
-        path, device, inode = self.file
-        with contextlib.suppress(OSError):
-            found = os.lstat(path)
-            if (found.st_dev, found.st_ino) == (device, inode):
-                os.unlink(path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,13 +65,15 @@ def supervise(config: Config, reread: Callable[[], Config] | None = None) -> int
     endpoint = open_endpoint(config, take(), count)
     supervisor = Supervisor(config, endpoint, count, reread)
     try:
-        banner.announce(config, endpoint.addresses, endpoint.notes, loop)
+        shown = replace(config, workers=count)  # however many "auto" is here
+        banner.announce(shown, endpoint.addresses, endpoint.notes, loop)
         placed = supervisor.run()
     except BaseException:
         endpoint.close()
         raise
     if placed is not None:
         slot, ties = placed
+        endpoint.inherited.leave_predecessor()
         identity.become()
         part = endpoint.of_worker(slot.number - 1, count, ties, ties, ties.tallies)
         serve(supervisor.config, part, ties)
@@ -113,9 +115,9 @@ class Supervisor:
 
     def run(self) -> tuple[Slot, Ties] | None:
         """Start the workers and watch them; returns in each worker, and in the end."""
-        if self._endpoint.inherited.predecessor is None:
-            self._pid_file.write()
         with NotedSignals(NUMBERS) as self._signals:
+            if self._endpoint.inherited.predecessor is None:
+                self._pid_file.write()  # whoever reads it may send signals
             while True:
                 placed = None if self._stopping else self._crew.spawn_due(self._signals)
                 if placed is not None:
@@ -128,6 +130,10 @@ class Supervisor:
                     self._on_signal(number)
                 self._crew.reap()
                 self._look()
+
+    @property
+    def _asked_to_stop(self) -> bool:
+        return self._stopping or self._stop_at is not None
 
     # What happens.
 
@@ -163,7 +169,9 @@ class Supervisor:
         if self._before is not None and not self._rotation:
             logger.info("the workers have been replaced")
             self._end_reload()
-        if not self._is_up and all(each.worker and each.worker.up for each in self._crew.slots):
+        if self._asked_to_stop or self._is_up:
+            return
+        if all(each.worker and each.worker.up for each in self._crew.slots):
             self._is_up = True
             if self._endpoint.inherited.predecessor is not None:
                 self._pid_file.take_over()
@@ -226,7 +234,10 @@ class Supervisor:
 
     def _on_signal(self, number: int) -> None:
         stops = number in process.STOP_SIGNALS
-        asked_before = self._stopping or self._stop_at is not None
+        asked_before = self._asked_to_stop
+        if (stops or number == signal.SIGQUIT) and self._upgrade is not None:
+            self._upgrade.give_up(number)
+            self._upgrade = None
         if number == signal.SIGQUIT or (stops and asked_before):
             self._begin_stop()
             self.exit_code = 128 + number
@@ -285,9 +296,13 @@ class Supervisor:
             self._replace_all((self.config, before))
 
     def _hand_on(self, pairs: list[KeyPair]) -> None:
-        if pairs:
-            data = key_pairs.to_bytes(pairs)
+        if not pairs:
+            return
+        data = key_pairs.to_bytes(pairs)
+        try:
             line.say_to_all(self._crew.lines(stopping=False), line.CERTIFICATES, data)
+        except OSError as error:
+            logger.error("the workers cannot be given the certificate: %s", error.strerror)
 
     def _begin_reload(self) -> None:
         if self._before is not None:

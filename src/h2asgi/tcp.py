@@ -26,12 +26,21 @@ def peer_has_closed(transport: asyncio.Transport) -> bool:
     An event loop hears of that only from reading. Where the kernel cannot be
     asked it is not known, and the answer is no.
     """
+    # Linux alone has POLLRDHUP; errors and hang-ups are reported without being asked for.
+    return _poll(transport, getattr(select, "POLLRDHUP", 0))
+
+
+def has_input(transport: asyncio.Transport) -> bool:
+    """Whether anything from the peer, its end perhaps, waits to be read by the event loop."""
+    return _poll(transport, getattr(select, "POLLIN", 0))
+
+
+def _poll(transport: asyncio.Transport, events: int) -> bool:
     sock = transport.get_extra_info("socket")
     if sock is None or sock.fileno() < 0 or not hasattr(select, "poll"):
         return False
     poll = select.poll()
-    # Linux alone has POLLRDHUP; errors and hang-ups are reported without being asked for.
-    poll.register(sock.fileno(), getattr(select, "POLLRDHUP", 0))
+    poll.register(sock.fileno(), events)
     with suppress(OSError):
         return bool(poll.poll(0))
     return False

@@ -6,6 +6,7 @@ one ends. Between the two nobody is refused, and a new one that fails changes no
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 
@@ -31,6 +32,13 @@ class Upgrade:
         finally:
             os.close(told)
         logger.info("upgrading: process %d is coming up", self.pid)
+
+    def give_up(self, number: int) -> None:
+        """End the new program by a signal, since this one is asked to end, for good."""
+        logger.info("the upgrade is given up: process %d is to end, too", self.pid)
+        os.close(self.fd)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
 
     def finish(self) -> bool:
         """Take note of the outcome; True if this program is to end, its sockets being another's."""

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from . import key_pairs, line
+from . import key_pairs, line, process
 from .config import Config
 from .endpoint import Endpoint
 from .errors import ConfigurationError
@@ -85,12 +85,14 @@ def serve(config: Config, endpoint: Endpoint, ties: Ties) -> None:
 class _Supervised:
     """See ``server.Host``."""
 
-    stop_signals = (signal.SIGTERM,)
-
     def __init__(self, config: Config, endpoint: Endpoint, ties: Ties) -> None:
         self._config = config
         self._endpoint = endpoint
         self._ties = ties
+
+    def stop_signals(self) -> process.StopSignals:
+        """It may come twice: a service manager tells all processes, and so does the supervisor."""
+        return process.StopSignals((signal.SIGTERM,), patient=True)
 
     def trace(self, log: AccessLog | None) -> Trace | None:
         """Count requests, if there is to be an end of them."""

@@ -58,20 +58,99 @@ def test_the_server_is_told_when_an_idle_connection_begins_to_linger(driver):
 
 
 def test_a_request_that_may_be_on_its_way_is_waited_for(driver):
+    driver.serve(hello)
+    unknown, idle, used = driver.connect(), driver.http1(), driver.http1()
+    driver.loop.advance(0.75)
+    for peer in (unknown, idle, used):
+        peer.connection.leave()
+    driver.loop.settle()
+    used.send(GET)
+    assert b"connection: close" in used.take()
+    assert used.transport.is_closing()
+    assert not idle.transport.is_closing()
+    assert not unknown.transport.is_closing()
+    driver.loop.advance(0.25)
+    assert idle.transport.is_closing()
+    assert unknown.transport.is_closing()
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_goaway_is_sent_at_once_but_for_a_connection_without_a_request(driver, asks):
+    """HAProxy has opened it for one that it would not send any more."""
+    driver.serve(hello)
+    old, new = driver.http2(), driver.http2()
+    old.request()
+    driver.loop.settle()
+    for peer in (old, new):
+        peer.connection.leave()
+    driver.loop.settle()
+    for peer in (old, new):
+        peer.read()
+    assert (len(old.goaway), len(new.goaway)) == (1, 0)
+    stream_id = new.request() if asks else None
+    driver.loop.advance(1.0)
+    new.read()
+    assert len(new.goaway) == 1
+    assert stream_id is None or new.responses[stream_id].body == b"hello"
+
+
+def test_a_connection_that_has_been_idle_for_longer_is_closed_at_once(driver):
+    driver.serve(hello)
+    peer = driver.http1()
+    peer.send(GET)
+    driver.loop.advance(1.0)
+    peer.connection.leave()
+    driver.loop.settle()
+    assert peer.transport.is_closing()
+
+
+def test_a_response_whose_head_has_not_said_it_is_not_the_last_one(driver):
+    """The client may send a request the moment it has the rest, and is told then."""
     app = Stepwise()
     driver.serve(app)
-    unknown, one, two = driver.connect(), driver.http1(), driver.http2()
-    assert two.connection.announce_shutdown() == 0
+    peer = driver.http1()
+    peer.send(GET)
+    app.start(START, body(b"o", more=True))
+    driver.loop.advance(5.0)
+    peer.connection.leave()
+    app.start(body(b"k"), None)
+    driver.loop.settle()
     driver.loop.advance(0.75)
-    assert unknown.connection.announce_shutdown() == pytest.approx(0.25)
-    assert one.connection.announce_shutdown() == pytest.approx(0.25)
-    one.send(GET)
-    assert one.connection.announce_shutdown() == 1
+    assert b"connection: close" not in peer.take()
+    assert not peer.transport.is_closing()
+    peer.send(GET)
     app.start(START, body(b"ok"))
     driver.loop.settle()
-    assert b"connection: close" in one.take()
-    driver.loop.advance(0.25)
-    assert unknown.connection.announce_shutdown() == 0
+    assert b"connection: close" in peer.take()
+    assert peer.transport.is_closing()
+
+
+def test_a_head_that_has_begun_to_arrive_has_its_time(driver):
+    driver.serve(hello)
+    peer = driver.http1()
+    driver.loop.advance(5.0)
+    peer.send(GET[:10])
+    peer.connection.leave()
+    driver.loop.settle()
+    assert not peer.transport.is_closing()
+    peer.send(GET[10:])
+    assert b"connection: close" in peer.take()
+
+
+def test_what_lies_in_the_kernel_is_read_before_the_connection_is_closed(driver):
+    """The loop may have been blocked since it last looked."""
+    driver.serve(hello)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        peer = driver.http1()
+        peer.transport._extra["socket"] = ours
+        driver.loop.advance(5.0)
+        theirs.send(GET)
+        peer.connection.leave()
+        driver.loop.settle()
+        assert not peer.transport.is_closing()
+        peer.send(ours.recv(100))
+        assert b"connection: close" in peer.take()
 
 
 def test_http2_requests_in_flight_finish_first(driver):

@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,6 +197,13 @@ class Command(_Target):
     def wait_until_listening(self) -> None:
         assert self._listening.wait(HANG)
         assert hasattr(self, "port"), "".join(self.output)
+
+    def wait_for_lines(self, text: str, count: int) -> None:
+        """Wait until so many lines of output have ``text`` in them."""
+        deadline = time.monotonic() + HANG
+        while sum(text in line for line in list(self.output)) < count:
+            assert time.monotonic() < deadline, "".join(self.output)
+            time.sleep(0.01)
 
     def terminate(self) -> None:
         """Send SIGTERM."""

@@ -85,11 +85,8 @@ class FakeConnection(asyncio.BufferedProtocol):
         if self.state.on_idle:
             self.state.on_idle()
 
-    def announce_shutdown(self) -> float:
-        return 0.0
-
-    def begin_shutdown(self) -> None:
-        CALLS.append("begin_shutdown")
+    def leave(self) -> None:
+        CALLS.append("leave")
         if not self.state.tasks:
             self.finished = True
 

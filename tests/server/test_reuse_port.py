@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from workers import HANG, Start, ask, needs_fork, served, serving, starting
+from workers import HANG, Start, ask, needs_fork, served, serving, starting, suspend
 
 pytestmark = [
     needs_fork,
@@ -49,7 +49,7 @@ def test_no_connection_is_lost_that_waits_for_a_worker(start: Start) -> None:
     command = start("--workers", "2", "--reuse-port", "--bind", "127.0.0.1:0")
     port = int(command.wait_for_error_line(r"http://127.0.0.1:(\d+)")[1])
     workers = [served(command), served(command)]
-    os.kill(workers[0], signal.SIGSTOP)  # what comes for it waits in its socket
+    suspend(workers[0])  # what comes for it waits in its socket
     clients = [socket.create_connection(("127.0.0.1", port), HANG) for _ in range(40)]
     for client in clients:
         client.sendall(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")

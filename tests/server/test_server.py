@@ -310,7 +310,7 @@ def test_idle_connections_do_not_hold_up_the_end(connection_calls):
             await asyncio.wait_for(stopping(server), 10)
 
     asyncio.run(main())
-    assert connection_calls == ["startup", *["begin_shutdown"] * 2, *["abort"] * 2, "shutdown"]
+    assert connection_calls == ["startup", *["leave"] * 2, *["abort"] * 2, "shutdown"]
 
 
 def test_requests_in_flight_may_finish(connection_calls):
@@ -320,7 +320,7 @@ def test_requests_in_flight_may_finish(connection_calls):
         with await connect(server):
             server._state.start(release.wait())
             stop = asyncio.ensure_future(stopping(server))
-            while "begin_shutdown" not in connection_calls:
+            while "leave" not in connection_calls:
                 await asyncio.sleep(0)
             release.set()
             (connection,) = server._state.connections
@@ -328,7 +328,7 @@ def test_requests_in_flight_may_finish(connection_calls):
             await asyncio.wait_for(stop, 10)
 
     asyncio.run(main())
-    assert connection_calls == ["startup", "begin_shutdown", "task ended", "abort", "shutdown"]
+    assert connection_calls == ["startup", "leave", "task ended", "abort", "shutdown"]
 
 
 def test_the_end_waits_for_tasks_whose_connection_is_gone(connection_calls):
@@ -356,7 +356,7 @@ def test_after_the_graceful_time_out_requests_are_reset(connection_calls, caplog
 
     asyncio.run(main())
     assert connection_calls == [
-        *("startup", "begin_shutdown", "abort_streams", "task ended", "abort", "shutdown")
+        *("startup", "leave", "abort_streams", "task ended", "abort", "shutdown")
     ]
     assert "1 requests and 1 connections did not finish within 0.01 s" in caplog.text
 
@@ -372,7 +372,7 @@ def test_what_goes_on_after_its_reset_is_cancelled(connection_calls, caplog, mon
 
     asyncio.run(main())
     assert connection_calls == [
-        *("startup", "begin_shutdown", "abort_streams", "task cancelled", "abort", "shutdown")
+        *("startup", "leave", "abort_streams", "task cancelled", "abort", "shutdown")
     ]
     assert "cancelling 1 requests" in caplog.text
 
@@ -407,7 +407,7 @@ def test_a_stop_that_is_itself_cancelled_leaves_nothing_open(connection_calls):
         with await connect(server):
             task = server._state.start(asyncio.Event().wait())
             stop = asyncio.ensure_future(stopping(server))
-            while "begin_shutdown" not in connection_calls:
+            while "leave" not in connection_calls:
                 await asyncio.sleep(0)
             stop.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -298,6 +298,24 @@ def test_a_socket_file_that_another_server_took_over_stays(tmp_path: Path):
             assert path.exists()
 
 
+def test_a_socket_file_is_removed_while_somebody_still_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Another server that begins meanwhile would otherwise replace it, and lose its own."""
+    path = tmp_path / "socket"
+    in_use = []
+    unlink = os.unlink
+
+    def noting(removed: str) -> None:
+        with socket.socket(socket.AF_UNIX) as client:
+            in_use.append(client.connect_ex(str(path)) == 0)
+        unlink(removed)
+
+    with listening(f"unix:{path}"):
+        monkeypatch.setattr(os, "unlink", noting)
+    assert in_use == [True]
+
+
 @pytest.mark.parametrize(
     ("path", "advice"),
     [("{tmp}/none/a.sock", "no such directory"), ("{tmp}/" + "x" * 200, "too long")],

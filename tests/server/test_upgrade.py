@@ -168,3 +168,55 @@ def test_health_checks_and_metrics_say_nothing_of_it(
         over.set()
         probed.result(HANG)
     assert answers == {b"HTTP/1.1 200"}
+
+
+SLOW = """
+import os, time
+open("importing", "w").close()
+while not os.path.exists("go"): time.sleep(0.01)
+"""
+
+
+def coming_up(command: Command, tmp_path: Path) -> int:
+    """Begin an upgrade to a program that takes its time, and wait until it does."""
+    (tmp_path / "application.py").write_text(SLOW + APPLICATION)
+    command.send(signal.SIGUSR2)
+    pid = int(command.wait_for_error_line(r"process (\d+) is coming up")[1])
+    wait_until((tmp_path / "importing").exists)
+    return pid
+
+
+@WORKERS
+def test_who_is_stopped_during_an_upgrade_stops_the_new_program_too(
+    start: Start, tmp_path: Path, workers: str
+) -> None:
+    path = tmp_path / "socket"
+    command = start("--workers", workers, "--bind", f"unix:{path}")
+    command.wait_for_error_line("unix:" if workers == "1" else "serves$")
+    wait_until(lambda: answers(path))
+    pid = coming_up(command, tmp_path)
+    command.send(signal.SIGTERM)
+    command.wait_for_error_line(f"process {pid} is to end, too")
+    assert command.process.wait(HANG) == 0
+    wait_until(lambda: gone(pid))
+    assert not path.exists()
+
+
+def answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(path))
+        sock.sendall(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        return bool(sock.recv(1))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_new_program_that_ends_while_its_worker_comes_up_is_noticed(
+    start: Start, tmp_path: Path, number: int
+) -> None:
+    """A worker has no end of the pipe on which its supervisor was to say that it serves."""
+    command = start("--workers", "2")
+    url, workers = serving(command, 2)
+    os.kill(coming_up(command, tmp_path), number)
+    command.wait_for_error_line("did not come up: this one goes on")
+    assert ask(url) in workers
+    (tmp_path / "go").touch()  # its worker, if it is still there, finds that nobody wants it

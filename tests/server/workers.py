@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -87,6 +88,12 @@ def gone(pid: int) -> bool:
         return " Z " in Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+def suspend(pid: int) -> None:
+    """Stop a process in such a way that SIGKILL finds it where it is."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: " T " in Path(f"/proc/{pid}/stat").read_text())
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

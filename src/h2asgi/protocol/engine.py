@@ -113,8 +113,12 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def announce_shutdown(self) -> None:
-        """Make the next response the last one, where only a response can say so: on HTTP/1.1."""
+    def announce_shutdown(self, now: float) -> float:
+        """Make the next response the last one, where a response has to say so: on HTTP/1.1.
+
+        Gives since when a further request may be on its way from a client that does not know
+        of it: minus infinity if none can be, or none that ``begin_shutdown`` would lose.
+        """
 
     @abstractmethod
     def terminate(self, error_code: int, reason: str) -> None:

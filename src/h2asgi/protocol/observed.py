@@ -111,9 +111,9 @@ class ObservedEngine(Engine):
         """See ``Engine``."""
         self.engine.begin_shutdown(now)
 
-    def announce_shutdown(self) -> None:
+    def announce_shutdown(self, now: float) -> float:
         """See ``Engine``."""
-        self.engine.announce_shutdown()
+        return self.engine.announce_shutdown(now)
 
     def terminate(self, error_code: int, reason: str) -> None:
         """See ``Engine``."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import trustme
 from apps.letters import HANG
 from serving import BackgroundServer, Certificate, _Target
 
@@ -38,6 +39,16 @@ def free_ports(count: int) -> list[int]:
         for sock in socks:
             sock.bind(("127.0.0.1", 0))
         return [sock.getsockname()[1] for sock in socks]
+
+
+def issue(authority: trustme.CA, folder: Path) -> Certificate:
+    """Make a new certificate in ``folder``."""
+    leaf = authority.issue_cert("localhost", "127.0.0.1", "app.internal")
+    names = [str(folder / name) for name in ("ca.pem", "cert.pem", "key.pem")]
+    authority.cert_pem.write_to_path(names[0])
+    Path(names[1]).write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
+    leaf.private_key_pem.write_to_path(names[2])
+    return Certificate(*names)
 
 
 @dataclass(frozen=True)

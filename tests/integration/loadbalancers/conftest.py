@@ -9,26 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 import balanced_app
 import pytest
 import trustme
-from balancers import PROGRAMS, Balancer, Recipe, Site, instance_options
+from balancers import PROGRAMS, Balancer, Recipe, Site, instance_options, issue
 from serving import BackgroundServer, Certificate
 
 
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> Certificate:
     """One for the load balancer and for the instances, which have a name of their own."""
-    folder = tmp_path_factory.mktemp("certificate")
-    authority = trustme.CA()
-    leaf = authority.issue_cert("localhost", "127.0.0.1", "app.internal")
-    names = [str(folder / name) for name in ("ca.pem", "cert.pem", "key.pem")]
-    authority.cert_pem.write_to_path(names[0])
-    Path(names[1]).write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
-    leaf.private_key_pem.write_to_path(names[2])
-    return Certificate(*names)
+    return issue(authority, tmp_path_factory.mktemp("certificate"))
 
 
 Balance = Callable[..., Balancer]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import threading
@@ -32,6 +33,14 @@ OTHERS = [
     for recipe in RECIPES
     if (recipe.program, recipe.tls) in (("caddy", True), ("nginx", False), ("envoy", True))
 ]
+RESTARTED = [
+    recipe
+    for recipe in RECIPES
+    if (recipe.program, recipe.tls) in (("haproxy", True), ("envoy", True))
+    or (recipe.program != "haproxy" and not recipe.tls)
+]
+"""One of each program."""
+
 CLIENTS, RATE = 4, 50
 """Connections to the load balancer, and requests of each in a second."""
 
@@ -45,6 +54,8 @@ DELAY = 1.0
 
 ALONE = {
     "fall 1": "fall 10",  # of a health check that waits in the kernel with the others
+    "    server 10.0.0.6:8000 max_fails=1 fail_timeout=2s;\n": "",
+    "max_fails=1": "max_fails=0",
     "retry=0": "retry=0 disablereuse=on",  # docs/deploy/apache.md
 }
 """What the documents say of a single instance."""
@@ -148,7 +159,27 @@ def test_one_of_two_is_drained_and_replaced(
         each.finish()
 
 
-@with_recipes(HAPROXY[0], *(recipe for recipe in RECIPES[2:6] if not recipe.tls), RECIPES[-1])
+@with_recipes(*RESTARTED)
+def test_workers_are_replaced_one_after_the_other(
+    recipe: Recipe,
+    balance: Callable[..., Balancer],
+    instance: Callable[..., Command],
+    load: Callable[..., list[Load]],
+) -> None:
+    """By SIGHUP, three times; the instance itself is always there."""
+    running = instance(recipe, "--workers=2")
+    balancer = balance(recipe, [running.port], ALONE)
+    loads = load(balancer)
+    for number in range(1, 4):
+        time.sleep(1)  # of load
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_for_lines("the workers have been replaced", number)
+    time.sleep(1)
+    for each in loads:
+        each.finish()
+
+
+@with_recipes(*RESTARTED)
 def test_the_only_one_is_restarted_on_a_socket_that_stays_open(
     recipe: Recipe,
     balance: Callable[..., Balancer],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 import pytest
 from http1_peer import GET, POST_CHUNKED, Peer, post, termination
@@ -310,9 +311,10 @@ def test_a_shutdown_that_is_announced_makes_the_next_response_the_last(peer: Pee
     peer.feed(GET)
     peer.answer(1)
     peer.received()
-    peer.engine.announce_shutdown()
+    assert peer.engine.announce_shutdown(peer.now + 2.0) == peer.now  # since when it is idle
     assert peer.engine.take_events() == []
     peer.feed(GET)
+    assert peer.engine.announce_shutdown(peer.now) == -inf
     assert termination(peer.answer(2, b"ok")).error_code == ErrorCode.NO_ERROR
     assert peer.received().endswith(b"connection: close\r\n\r\nok")
 

@@ -287,9 +287,14 @@ class HTTP1Engine(Engine):
             if not self._queue.size:
                 self.terminate(ErrorCode.NO_ERROR, "shutting down")
 
-    def announce_shutdown(self) -> None:
+    def announce_shutdown(self, now: float) -> float:
         """See ``Engine``."""
         self._last_request = 0
+        exchange = self._exchange
+        if exchange is not None:
+            # A head that is out has not said it, and what follows its response would be lost.
+            return now if exchange.begun and not self._closing else -inf
+        return now if self._deadline is None else self._deadline - self._time_allowed[self._phase]
 
     def terminate(self, error_code: int, reason: str) -> None:
         """See ``Engine``."""

@@ -328,8 +328,14 @@ class HTTP2Engine(Engine):
             self._goaway.begin(now)
             self._discards.hurry()
 
-    def announce_shutdown(self) -> None:
-        """See ``Engine``: a GOAWAY says it at any time."""
+    def announce_shutdown(self, now: float) -> float:
+        """See ``Engine``: a GOAWAY says it at any time but ahead of the first request.
+
+        HAProxy 2.6 fails a request that it has opened the connection for when GOAWAY comes first.
+        """
+        if self._streams.highest or self._idle_since is None:
+            return -inf
+        return self._idle_since
 
     def _notice_idle(self) -> None:
         """Start the idle time when the last stream has closed, or end if that was waited for."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
-from documents import blocks, section
+from pages import blocks, section
 
 import h2asgi
 from h2asgi.config import BindConfig, Config, HTTP2Config, ProcessConfig, Timeouts, TLSConfig

@@ -12,8 +12,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from documents import ROOT, section
 from environments import command_folder, install
+from pages import ROOT, section
 
 from h2asgi import cli
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from documents import section, write_files
+from pages import section, write_files
 
 Run = Callable[..., str]
 

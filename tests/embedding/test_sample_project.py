@@ -12,8 +12,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from documents import ROOT
 from environments import command_folder, environment, install
+from pages import ROOT
 
 SAMPLE = ROOT / "examples" / "testing"
 

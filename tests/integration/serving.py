@@ -41,6 +41,11 @@ class Certificate:
         return context
 
 
+def without_options() -> dict[str, str]:
+    """Our environment, but for what the command would take for options."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("H2ASGI_")}
+
+
 class _Target:
     """What clients need to know of a server."""
 
@@ -165,9 +170,7 @@ class Command(_Target):
             arguments += ["--port", "0"]
         if certificate is not None:
             arguments += ["--certfile", certificate.certfile, "--keyfile", certificate.keyfile]
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("H2ASGI_")
-        }
+        environment = without_options()
         if shadows is not None:
             paths = [str(shadows), environment.get("PYTHONPATH", "")]
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from apps.letters import HANG
 from browser import document
-from serving import Command
+from serving import Command, without_options
 
 APPLICATION = """
 import pathlib
@@ -95,7 +95,8 @@ def test_an_edit_is_seen_by_the_next_request_and_no_connection_is_refused(
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "edited.py").write_text(APPLICATION)
     install = [sys.executable, "-m", "h2asgi", "--dev-cert-install"]
-    subprocess.run(install, check=True, timeout=HANG, capture_output=True)
+    environment = without_options()
+    subprocess.run(install, env=environment, check=True, timeout=HANG, capture_output=True)
     server = command("edited:app", "--app-dir", str(tmp_path), "--reload", "--dev-cert", tls=False)
     url = f"https://localhost:{server.port}"
     ca_file = tmp_path / ".local/share/h2asgi/devcerts/ca.pem"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from apps.letters import HANG
 from browser import document
-from serving import Command
+from serving import Command, without_options
 
 from h2asgi.devcerts import development_pair
 from h2asgi.devcerts.authority import trustme_ca
@@ -35,6 +35,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def h2asgi(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "h2asgi", *arguments],
+        env=without_options(),
         capture_output=True,
         text=True,
         timeout=HANG,
@@ -199,7 +200,10 @@ def test_a_missing_certutil_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     command = f"{sys.executable} -m h2asgi --dev-cert-install | true"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=HANG)
+    environment = without_options()
+    done = subprocess.run(
+        command, shell=True, env=environment, capture_output=True, text=True, timeout=HANG
+    )
     assert done.stderr == ""
 
 

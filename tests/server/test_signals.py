@@ -294,7 +294,8 @@ def test_it_ends_with_its_terminal_unless_that_is_not_wanted(
     (tmp_path / "application.py").write_text(APPLICATION)
     ours, theirs = os.openpty()
     server = ("-m", "h2asgi", "application:app", "--port", "0", "--workers", workers)
-    script = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" * ignored + SESSION
+    disposition = "SIG_IGN" if ignored else "SIG_DFL"  # whatever nohup has left to the tests
+    script = f"import signal; signal.signal(signal.SIGHUP, signal.{disposition})\n{SESSION}"
     command = Command(tmp_path, "-c", script, str(theirs), *server, pass_fds=[theirs])
     try:
         url, _ = serving(command, 0 if workers == "1" else 2)

@@ -162,7 +162,7 @@ def _not_printed(block: Block, sandbox: Sandbox) -> str:
 def _loose(line: str, sandbox: Sandbox) -> str:
     line = re.sub(r"^\S+T\S+ (?=debug|info|warning|error|critical)", "", line)  # time
     line = line.replace(str(sandbox.root), "").replace("/home/you/", "/home/")
-    line = re.sub(r"\((?:compiled; )?engines [^)]*\)", "", line)  # what happens to be installed
+    line = re.sub(r"\((?:compiled; )?engines [^)]*\)|, compiled", "", line)  # as installed
     line = re.sub(r"\S*ca\.pem", "ca.pem", line)
     line = re.sub(r"\b[0-9a-f]{32}\b|\d+/[A-Z][a-z]{2}/\d+", "0", line)  # ids, dates in a log
     line = re.sub(r"\[::1\]|(?:\d+\.){3}\d+", "ADDRESS", line)

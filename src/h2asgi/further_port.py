@@ -5,7 +5,9 @@ Its connections are those of the server, HTTP/1.1 with limits of their own.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from .config import KIB, Config
@@ -24,7 +26,7 @@ HEAD_TIMEOUT = 10.0
 class FurtherPort:
     """Accepts on ``sockets``, which it owns from now on.
 
-    Whoever made ``state`` ends its connections. The rest is as in ``Listener``.
+    Whoever made ``state`` begins the shutdown of its connections. The rest is as in ``Listener``.
     """
 
     def __init__(
@@ -55,6 +57,21 @@ class FurtherPort:
         """Accept nothing more; what is being accepted is a connection when this returns."""
         self._listener.stop()
         await self._listener.cancel_handshakes()
+
+    async def wait_for_end(self, timeout: float) -> None:
+        """Wait until connections and applications have ended; drop those that have not in time."""
+        state = self._state
+        gone = asyncio.Event()
+        state.on_idle = gone.set
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while state.connections or state.tasks:
+                    gone.clear()
+                    await gone.wait()
+        for task in tuple(state.tasks):
+            task.cancel()
+        for connection in tuple(state.connections):
+            connection.abort()
 
     def _connection(
         self, server: ServerAddress, lost: Callable[[], None], proxied: ProxyHeader | None

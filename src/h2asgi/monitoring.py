@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 
 from .asgi.scope import Application, Receive, Scope, Send
 from .connection import ServerState
@@ -90,15 +89,6 @@ class MonitoringPort:
     async def stop(self) -> None:
         """Accept nothing more; what is on its way is answered, within ``LAST_ANSWER_TIME``."""
         await self._port.stop()
-        connections = self._state.connections
-        gone = asyncio.Event()
-        self._state.on_idle = gone.set
-        for connection in tuple(connections):
+        for connection in tuple(self._state.connections):
             connection.leave()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_ANSWER_TIME):
-                while connections:
-                    gone.clear()
-                    await gone.wait()
-        for connection in tuple(connections):
-            connection.abort()
+        await self._port.wait_for_end(LAST_ANSWER_TIME)

@@ -16,8 +16,7 @@ from typing import Any
 import httpx
 import pytest
 import trustme
-from apps.letters import HANG
-from serving import BackgroundServer, Certificate, Command
+from serving import BackgroundServer, Certificate, Command, httpx_client
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -133,15 +132,7 @@ def framework(
 @pytest.fixture
 def client(framework: BackgroundServer, protocol: str) -> Iterator[httpx.Client]:
     """An httpx client of ``framework`` over ``protocol``."""
-    assert framework.certificate is not None
-    with httpx.Client(
-        base_url=framework.url,
-        verify=framework.certificate.client_context(),
-        http2=protocol == "HTTP/2",
-        http1=protocol == "HTTP/1.1",
-        timeout=HANG,
-        trust_env=False,
-    ) as client:
+    with httpx_client(framework, protocol) as client:
         yield client
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 from apps.letters import HANG
 
 import h2asgi
@@ -147,6 +148,19 @@ class BackgroundServer(_Target):
                 (self.inspector,) = server.inspect_addresses
             self._ready.set()
             await self._stopped.wait()
+
+
+def httpx_client(server: _Target, protocol: str) -> httpx.Client:
+    """A client of ``server`` that speaks ``protocol``, HTTP/2 or HTTP/1.1, and nothing else."""
+    assert server.certificate is not None
+    return httpx.Client(
+        base_url=server.url,
+        verify=server.certificate.client_context(),
+        http2=protocol == "HTTP/2",
+        http1=protocol == "HTTP/1.1",
+        timeout=HANG,
+        trust_env=False,
+    )
 
 
 class Command(_Target):

@@ -19,7 +19,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 from flask import Flask, Response, request
-from serving import BackgroundServer, Command
+from serving import BackgroundServer, Command, httpx_client
 
 from h2asgi.errors import ClientDisconnected
 
@@ -51,16 +51,7 @@ def connect(protocol: str) -> Iterator[Callable[[BackgroundServer], httpx.Client
     with ExitStack() as clients:
 
         def start(server: BackgroundServer) -> httpx.Client:
-            assert server.certificate is not None
-            client = httpx.Client(
-                base_url=server.url,
-                verify=server.certificate.client_context(),
-                http2=protocol == "HTTP/2",
-                http1=protocol == "HTTP/1.1",
-                timeout=HANG,
-                trust_env=False,
-            )
-            return clients.enter_context(client)
+            return clients.enter_context(httpx_client(server, protocol))
 
         yield start
 

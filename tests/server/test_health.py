@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from command import Command
+from fetching import HANG, fetch
 
 import h2asgi
 from h2asgi import monitoring
@@ -19,23 +20,13 @@ from h2asgi.options import make_config
 from h2asgi.scoreboard import Scoreboard
 from h2asgi.worker import Ties
 
-HANG = 30
 CHECK = b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
 
 
 async def ask(address: Any, request: bytes = CHECK) -> tuple[int, bytes]:
     """Give status and content of the answer to a request on a new connection."""
-    open_ = (
-        asyncio.open_unix_connection(address)
-        if isinstance(address, str)
-        else asyncio.open_connection(*address)
-    )
-    async with asyncio.timeout(HANG):
-        reader, writer = await open_
-        writer.write(request)
-        head, _, content = (await reader.read()).partition(b"\r\n\r\n")
-        writer.close()
-    return int(head.split(b" ")[1]), content
+    status, _, content = await fetch(address, request)
+    return status, content
 
 
 class App:

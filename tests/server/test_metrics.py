@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import trustme
 import workers
+from fetching import HANG, fetch
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as open_metric_families,
@@ -30,7 +31,6 @@ from h2asgi.errors import ConfigurationError
 from h2asgi.options import make_config
 from h2asgi.tally import SIZE, Tallies, Tally
 
-HANG = 30
 ASK = b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
 REQUESTS = "h2asgi_requests_total"
 
@@ -60,23 +60,8 @@ def parsed(text: str) -> Seen:
     return seen
 
 
-async def fetch(address: Any, request: bytes = ASK) -> tuple[int, bytes, bytes]:
-    """Give status, head and content of the answer on a new connection."""
-    open_ = (
-        asyncio.open_unix_connection(address)
-        if isinstance(address, str)
-        else asyncio.open_connection(*address)
-    )
-    async with asyncio.timeout(HANG):
-        reader, writer = await open_
-        writer.write(request)
-        head, _, content = (await reader.read()).partition(b"\r\n\r\n")
-        writer.close()
-    return int(head.split(b" ")[1]), head, content
-
-
 async def scrape(address: Any) -> Seen:
-    status, head, content = await fetch(address)
+    status, head, content = await fetch(address, ASK)
     assert status == 200
     assert b"\r\ncontent-type: text/plain; version=" in head
     return parsed(content.decode())
@@ -193,7 +178,7 @@ def test_the_port_shows_metrics_and_nothing_else(run):
             assert server.health_addresses == []
             assert (await scrape(address)).total(REQUESTS) == 0
             for _ in range(3):
-                assert (await fetch(server.addresses[0]))[2] == b"hello"
+                assert (await fetch(server.addresses[0], ASK))[2] == b"hello"
             seen = await scrape(address)
             assert seen.of(REQUESTS, protocol="HTTP/1.1", method="GET", status="200") == 3
             assert seen.of("h2asgi_build_info", version=h2asgi.__version__) == 1
@@ -233,11 +218,11 @@ def test_metrics_and_health_may_share_an_address(run, tmp_path, unused_port, bin
         async with h2asgi.Server(app, options) as server:
             assert server.metrics_addresses == server.health_addresses
             (where,) = server.metrics_addresses
-            assert (await fetch(where))[0] == 200
+            assert (await fetch(where, ASK))[0] == 200
             check = ASK.replace(b"/metrics", b"/healthz")
             assert (await fetch(where, check))[2] == b"ok\n"
         with pytest.raises(OSError, match=r"(?i)connect|no such"):
-            await fetch(where)
+            await fetch(where, ASK)
 
     run(main())
     assert list(tmp_path.iterdir()) == []
@@ -247,8 +232,8 @@ def test_who_may_ask_for_health_is_not_shown_metrics(run):
     async def main() -> None:
         binds = {"metrics": "127.0.0.1:0", "health_bind": "[::1]:0"}
         async with h2asgi.Server(app, config(**binds, health_path="/healthz")) as server:
-            assert (await fetch(server.metrics_addresses[0]))[0] == 200
-            assert (await fetch(server.health_addresses[0]))[0] == 404
+            assert (await fetch(server.metrics_addresses[0], ASK))[0] == 200
+            assert (await fetch(server.health_addresses[0], ASK))[0] == 404
 
     run(main())
 

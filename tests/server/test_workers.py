@@ -182,13 +182,19 @@ def test_new_code_that_does_not_start_leaves_the_old_in_place(start: Start, tmp_
     assert ask(url) not in workers
 
 
-def test_requests_in_flight_finish_when_it_stops(start: Start) -> None:
-    command = start("--workers", "2")
-    url, workers = serving(command, 2)
+def hanging(command: Command, url: str) -> tuple[threading.Thread, list[int]]:
+    """A request that is in work: who asks, and where the answer will be."""
     answers: list[int] = []
     asking = threading.Thread(target=lambda: answers.append(ask(url + "/hang")))
     asking.start()
     command.wait_for_output("hanging")
+    return asking, answers
+
+
+def test_requests_in_flight_finish_when_it_stops(start: Start) -> None:
+    command = start("--workers", "2")
+    url, workers = serving(command, 2)
+    asking, answers = hanging(command, url)
     command.send(signal.SIGTERM)
     asking.join(HANG)
     assert len(answers) == 1
@@ -200,10 +206,7 @@ def test_a_worker_that_is_told_twice_to_stop_finishes_its_requests(start: Start)
     """By the supervisor, and by a service manager that tells all processes of a service."""
     command = start("--workers", "2")
     url, workers = serving(command, 2)
-    answers: list[int] = []
-    asking = threading.Thread(target=lambda: answers.append(ask(url + "/hang")))
-    asking.start()
-    command.wait_for_output("hanging")
+    asking, answers = hanging(command, url)
     command.send(signal.SIGTERM)
     command.wait_for_error_line("stopping")
     for _ in range(10):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
 from dataclasses import replace
 
 from ..connection import ServerState
@@ -56,17 +54,6 @@ class InspectorPort:
         await self._port.stop()
         self._inspector.stopping.set()
         self.recorder.stop()
-        connections = self._state.connections
-        gone = asyncio.Event()
-        self._state.on_idle = gone.set
-        for connection in tuple(connections):
+        for connection in tuple(self._state.connections):
             connection.begin_shutdown()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_ANSWER_TIME):
-                while connections or self._state.tasks:
-                    gone.clear()
-                    await gone.wait()
-        for task in tuple(self._state.tasks):
-            task.cancel()
-        for connection in tuple(connections):
-            connection.abort()
+        await self._port.wait_for_end(LAST_ANSWER_TIME)

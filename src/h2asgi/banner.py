@@ -10,6 +10,7 @@ from ._version import __version__
 from .config import Config
 from .protocol import engine as seam
 from .protocol.engines import http1_engine, http2_engine
+from .tls import engine_name
 
 logger = logging.getLogger("h2asgi")
 
@@ -36,6 +37,8 @@ def lines(config: Config, addresses: Sequence[Address], loop: str) -> list[str]:
     """Give the start-up lines: version and what it runs on, then the addresses."""
     engines = [http2_engine(config.http2).name] * config.http2.enabled
     engines += [http1_engine(config.http1).name] * config.http1.enabled
+    if config.tls.enabled and (tls := engine_name(config.tls)) != "ssl":
+        engines.append(tls)
     protocols = ["HTTP/2"] * config.http2.enabled + ["HTTP/1.1"] * config.http1.enabled
     how = "over TLS" if config.tls.enabled else "in the clear"
     compiled = "compiled; " if COMPILED else ""

@@ -153,24 +153,24 @@ class Connection:
             self._tally,
         )
         peer = transport.get_extra_info("peername")
-        ssl_object = transport.get_extra_info("ssl_object") if self._tls else None
+        tls = transport.get_extra_info("tls") if self._tls else None
         self._endpoints = Endpoints(
             "https" if self._tls else "http",
             (peer[0], peer[1]) if isinstance(peer, tuple) else None,
             self._server,
-            {} if ssl_object is None else {"tls": tls_extension(ssl_object)},
-            None if ssl_object is None else ssl_object.covers,
+            {} if tls is None else {"tls": tls_extension(tls)},
+            None if tls is None else tls.covers,
             next(_numbers),
         )
         if self._proxied is not None:
             self._endpoints = behind_proxy(self._endpoints, self._proxied)
-        if ssl_object is not None and self._tally is not None:
-            self._tally.handshake_done(ssl_object.version(), bool(ssl_object.session_reused))
+        if tls is not None and self._tally is not None:
+            self._tally.handshake_done(tls.version(), tls.resumed)
         if age := timeouts.max_connection_age:
             spread = _random.uniform(1 - AGE_SPREAD, 1 + AGE_SPREAD)
             self._timer.set(self._reach_age, self._loop.time() + age * spread)
-        if ssl_object is not None:
-            if ssl_object.selected_alpn_protocol() == "h2":
+        if tls is not None:
+            if tls.alpn() == "h2":
                 self._start_http2()
             elif config.http1.enabled:
                 # Python's ssl cannot tell "no ALPN" from "no overlap".

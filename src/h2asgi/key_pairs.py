@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import ssl
-import tempfile
 from binascii import a2b_base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from . import der
 from .config import TLSConfig
 from .errors import ConfigurationError
+from .memory_file import as_file
 from .server_names import coverage, parse_pairs
 from .tls_context import ServerContext
 
@@ -86,10 +85,13 @@ def load(context: ServerContext, pair: KeyPair, *, check_authority: bool) -> Non
     left with a certificate and a key that do not belong together.
     """
     try:
-        with _as_file(pair.certificate) as certfile, _as_file(pair.key) as keyfile:
+        with as_file(pair.certificate) as certfile, as_file(pair.key) as keyfile:
             # A password is always given, if only an empty one: without it OpenSSL asks the
             # terminal.
-            context.load_cert_chain(certfile, keyfile, pair.password or "")
+            password = pair.password or ""
+            context.load_cert_chain(certfile, keyfile, password)
+            if context.pyopenssl is not None:
+                context.pyopenssl.load(certfile, pair.key, password)
     except (OSError, ValueError) as error:
         from . import certificates
 
@@ -160,29 +162,3 @@ def _password(tls: TLSConfig) -> str | None:
         raise ConfigurationError(
             f"the password in {tls.keyfile_password_file} is not UTF-8"
         ) from None
-
-
-@contextlib.contextmanager
-def _as_file(data: bytes) -> Iterator[str]:
-    """Give a name by which OpenSSL can read ``data``: Python's ssl loads pairs from files only.
-
-    Where there is memory with a name, no disk sees a key.
-    """
-    if not (hasattr(os, "memfd_create") and os.path.exists("/proc/self/fd")):
-        with _as_temporary_file(data) as path:
-            yield path
-        return
-    with open(os.memfd_create("h2asgi"), "wb", buffering=0) as file:
-        file.write(data)
-        yield f"/proc/self/fd/{file.fileno()}"
-
-
-@contextlib.contextmanager
-def _as_temporary_file(data: bytes) -> Iterator[str]:
-    descriptor, path = tempfile.mkstemp(prefix="h2asgi-")  # mode 0600
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(data)
-        yield path
-    finally:
-        os.unlink(path)

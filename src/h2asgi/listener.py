@@ -29,6 +29,7 @@ from .tally import (
     HANDSHAKES_LIMIT,
     Tally,
 )
+from .tls_context import ServerContext
 from .tls_shared import SharedByTransports
 from .tls_transport import TLSTransport
 from .trust import Trusted
@@ -107,7 +108,7 @@ class Listener:
         sockets: list[ListeningSocket],
         factory: Factory,
         *,
-        ssl_context: ssl.SSLContext | None,
+        ssl_context: ServerContext | None,
         handshake_timeout: float,
         limit: int,
         per_address: int | None,

@@ -1,5 +1,8 @@
 """SSLContext from TLSConfig: certificates, protocol versions, cipher suites, ALPN.
 
+Everything is tried with Python's ``ssl``, which says what is wrong with it. Where ``pyopenssl``
+is the engine, connections are then made by contexts of that, with the same settings.
+
 Client certificates are verified by OpenSSL, by the rules for its purpose
 "sslclient": one that is not valid ends the handshake, also where none is
 required. A session is resumed without the verification, and with the certificate:
@@ -22,6 +25,8 @@ import sys
 from binascii import a2b_base64
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING
 
 from . import der, key_pairs
 from .config import TLSConfig
@@ -30,12 +35,19 @@ from .key_pairs import PEM_CERTIFICATE, KeyPair, contents
 from .server_names import parse_pairs
 from .tls_context import ServerContext
 
+if TYPE_CHECKING:
+    from .tls_pyopenssl import Contexts
+
 DEFAULT_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """TLS 1.2 suites in OpenSSL's notation.
 
 They contain the one that RFC 9113 section 9.2.2 makes mandatory,
 TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256. DHE needs parameters that nobody configures.
 """
+
+RECENT_OPENSSL = (3, 5)
+"""From here on Python's own OpenSSL is as good as that of pyOpenSSL: it makes use of wide vector
+instructions, and has groups against quantum computers."""
 
 _EPHEMERAL = frozenset(("kx-ecdhe", "kx-dhe"))
 _VERIFY_MODES = {"optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
@@ -52,10 +64,11 @@ def create_context(
     ConfigurationError for files, keys, passwords and ciphers that cannot work.
     """
     pairs = key_pairs.read(tls) if pairs is None else pairs
+    uses_pyopenssl = engine_name(tls) == "pyopenssl"
     authorities = _Authorities(tls) if tls.cert_reqs != "none" else None
     made = {
         (pair.certfile, pair.keyfile): _context_of_pair(
-            tls, pair, authorities, http1=http1, http2=http2
+            tls, pair, authorities, http1=http1, http2=http2, uses_pyopenssl=uses_pyopenssl
         )
         for pair in pairs
     }
@@ -69,22 +82,73 @@ def create_context(
     return context
 
 
+@cache  # one look for the process
+def _find_engine(choice: str) -> str:
+    if choice == "ssl" or (choice == "auto" and ssl.OPENSSL_VERSION_INFO >= RECENT_OPENSSL):
+        return "ssl"
+    try:
+        from . import tls_pyopenssl  # noqa: F401
+    except ImportError as error:
+        if choice == "auto":
+            return "ssl"
+        raise ConfigurationError(
+            f"--tls-engine pyopenssl needs pyOpenSSL ({error}): pip install 'h2asgi[fast]'"
+        ) from None
+    return "pyopenssl"
+
+
+def engine_name(tls: TLSConfig) -> str:
+    """Say which engine encrypts; raises ConfigurationError if it is not to be had."""
+    return _find_engine(tls.engine)
+
+
 def _context_of_pair(
-    tls: TLSConfig, pair: KeyPair, authorities: _Authorities | None, *, http1: bool, http2: bool
+    tls: TLSConfig,
+    pair: KeyPair,
+    authorities: _Authorities | None,
+    *,
+    http1: bool,
+    http2: bool,
+    uses_pyopenssl: bool,
 ) -> ServerContext:
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _MINIMUM_VERSIONS[tls.min_version]
     # RFC 9113 section 9.2.1: neither compression nor renegotiation.
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     _set_ciphers(context, tls.ciphers)
-    context.set_alpn_protocols(["h2"] * http2 + ["http/1.1"] * http1)
-    key_pairs.load(context, pair, check_authority=tls.check_authority)
+    protocols = ["h2"] * http2 + ["http/1.1"] * http1
+    context.set_alpn_protocols(protocols)
     if authorities is not None:
         authorities.ask(context)
     _log_keys(context)
+    if uses_pyopenssl:
+        context.pyopenssl = _pyopenssl(tls, context, protocols, authorities)
+    key_pairs.load(context, pair, check_authority=tls.check_authority)
     suites = context.get_ciphers()
     context.cipher_suites = {suite["name"]: suite["id"] & 0xFFFF for suite in suites}
     return context
+
+
+def _pyopenssl(
+    tls: TLSConfig,
+    context: ssl.SSLContext,
+    protocols: list[str],
+    authorities: _Authorities | None,
+) -> Contexts:
+    from .tls_pyopenssl import Contexts, Settings
+
+    path = context.keylog_filename
+    return Contexts(
+        Settings(
+            minimum_version=context.minimum_version,
+            ciphers=tls.ciphers or DEFAULT_CIPHERS,
+            protocols=tuple(protocol.encode() for protocol in protocols),
+            verify_mode=context.verify_mode,
+            authorities=b"" if authorities is None else authorities.contents,
+            check_revocation=authorities is not None and tls.crl_file is not None,
+            key_log=None if path is None else _open_key_log(path),
+        )
+    )
 
 
 def certificate_warnings(tls: TLSConfig) -> list[str]:
@@ -167,15 +231,15 @@ class _Authorities:
 
         assert tls.ca_certs is not None
         self._tls = tls
-        self._contents = contents(tls.ca_certs, "file of authorities")
-        certificates.check_authorities(tls.ca_certs, self._contents)
+        self.contents = contents(tls.ca_certs, "file of authorities")
+        certificates.check_authorities(tls.ca_certs, self.contents)
         if tls.crl_file is not None:
             lists = contents(tls.crl_file, "revocation list")
             certificates.check_revocation_lists(tls.crl_file, lists)
-            self._contents += lists
+            self.contents += lists
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Authorities) and self._contents == other._contents
+        return isinstance(other, _Authorities) and self.contents == other.contents
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -209,3 +273,9 @@ def _log_keys(context: ssl.SSLContext) -> None:
         context.keylog_filename = path
     except OSError as error:
         raise ConfigurationError(f"cannot write SSLKEYLOGFILE {path}: {error.strerror}") from None
+
+
+@cache  # one for the process: contexts come and go
+def _open_key_log(path: str) -> int:
+    """Open what ``_log_keys`` was able to, while that is still allowed."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND)

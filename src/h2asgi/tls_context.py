@@ -5,24 +5,17 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .server_names import wildcard
+from .tls_object import PythonTLS, TLSObject
 
-
-class ServerObject(ssl.SSLObject):
-    """The TLS of one connection, which knows what it was made with.
-
-    Its context may have another certificate by now. ``server_cert`` and ``covers``
-    are as in ``ServerContext``.
-    """
-
-    server_cert: str | None = None
-    covers: Callable[[bytes], bool] | None = None
+if TYPE_CHECKING:
+    from .tls_pyopenssl import Contexts
 
 
 class ServerContext(ssl.SSLContext):
-    """The context of one certificate; ``ssl_object.context`` leads to it from a connection.
+    """The context of one certificate.
 
     ``server_cert`` is the certificate in PEM, None in a form that is not looked into;
     ``cipher_suites`` gives the numbers of what may be negotiated, by OpenSSL's names.
@@ -30,6 +23,7 @@ class ServerContext(ssl.SSLContext):
     ``named`` are the contexts for clients that ask for one of those names. Each has
     tickets of its own: what was agreed under one certificate is not resumed under another.
     ``fixed`` is all that cannot change while it is in use, to be compared with another's.
+    ``pyopenssl`` is what connections are made by instead, if anything.
     """
 
     server_cert: str | None = None
@@ -37,13 +31,13 @@ class ServerContext(ssl.SSLContext):
     covers: Callable[[bytes], bool] | None = None
     named: Mapping[str, ServerContext] = MappingProxyType({})
     fixed: object = None
-    sslobject_class = ServerObject
+    pyopenssl: Contexts | None = None
 
-    def wrap_bio(self, *args: Any, **options: Any) -> ServerObject:
+    def begin(self) -> TLSObject:
         """Begin a connection; from here on it has the certificate of now."""
-        made = super().wrap_bio(*args, **options)
-        assert isinstance(made, ServerObject)
+        made = PythonTLS(self) if self.pyopenssl is None else self.pyopenssl.begin()
         made.server_cert, made.covers = self.server_cert, self.covers
+        made.cipher_suites = self.cipher_suites
         return made
 
     def for_name(self, name: str | None) -> ServerContext:

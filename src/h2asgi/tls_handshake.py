@@ -1,4 +1,4 @@
-"""The TLS handshake of one connection, over ``ssl.SSLObject``."""
+"""The TLS handshake of one connection."""
 
 from __future__ import annotations
 
@@ -18,28 +18,30 @@ MAX_READS_AFTER_ALERT = 8
 
 
 class Handshake:
-    """Makes ``ssl``, with ``incoming`` and ``outgoing``, ready for data.
+    """Makes ``tls`` ready for data.
 
-    A step of it is calculated while ``step`` is held, which connections share.
+    A step of it is calculated while ``step`` is held, which connections share. What is
+    sent is made in ``scratch``, which they share as well.
     """
 
-    __slots__ = ("_hello", "_loop", "_sock", "_step", "incoming", "outgoing", "ssl")
+    __slots__ = ("_context", "_early", "_hello", "_loop", "_scratch", "_sock", "_step", "tls")
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket,
-        context: ssl.SSLContext,
+        context: ServerContext,
         step: asyncio.Semaphore,
+        scratch: memoryview,
     ) -> None:
         self._loop = loop
         self._sock = sock
         self._step = step
-        self.incoming = ssl.MemoryBIO()
-        self.outgoing = ssl.MemoryBIO()
-        self.ssl = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
-        has_names = isinstance(context, ServerContext) and context.named
-        self._hello = ClientHello() if has_names else None  # until it is whole
+        self._scratch = scratch
+        self._context = context
+        self._hello = ClientHello() if context.named else None  # until it is whole
+        self._early = bytearray()  # what it came in
+        self.tls = context.begin()
 
     async def run(self, timeout: float) -> None:
         """Agree on keys with the client, within ``timeout`` seconds.
@@ -60,34 +62,32 @@ class Handshake:
             data = await self._loop.sock_recv(self._sock, HANDSHAKE_READ_SIZE)
             if not data:
                 raise ConnectionResetError("the client left during the handshake")
-            self.incoming.write(data)
-            if self._hello is not None and not self._choose_context(self._hello, data):
-                continue
+            if self._hello is not None:
+                self._early += data
+                if not self._hello.feed(data):
+                    continue
+                data = self._choose_context(self._hello)
+            self.tls.receive(memoryview(data), len(data))
             async with self._step:
-                if self._is_done():
+                if self.tls.do_handshake():
                     return
                 await asyncio.sleep(0)
-            if self.outgoing.pending:
-                await self._loop.sock_sendall(self._sock, self.outgoing.read())
+            await self._send()
 
-    def _choose_context(self, hello: ClientHello, data: bytes) -> bool:
-        """Take the context of the name that the client asks for; says if that is known yet."""
-        if not hello.feed(data):
-            return False
+    def _choose_context(self, hello: ClientHello) -> bytes:
+        """Begin anew with the context of the name that the client asks for; gives all input."""
         self._hello = None
-        context = self.ssl.context
-        assert isinstance(context, ServerContext)
-        named = context.for_name(hello.server_name)
-        if named is not context:
-            self.ssl = named.wrap_bio(self.incoming, self.outgoing, server_side=True)
-        return True
+        named = self._context.for_name(hello.server_name)
+        if named is not self._context:
+            self.tls = named.begin()
+        early, self._early = self._early, bytearray()
+        return bytes(early)
 
-    def _is_done(self) -> bool:
-        try:
-            self.ssl.do_handshake()
-        except ssl.SSLWantReadError:
-            return False
-        return True
+    async def _send(self) -> None:
+        while self.tls.unsent:
+            # A copy, since others use the same memory while this waits.
+            octets = bytes(self.tls.data_to_send(self._scratch))
+            await self._loop.sock_sendall(self._sock, octets)
 
     async def _deliver_alert(self) -> None:
         """Say why the handshake failed, and let that arrive.
@@ -95,11 +95,11 @@ class Handshake:
         A client of TLS 1.3 has mostly sent its request when its certificate is judged.
         Closing the socket with that unread would make the kernel send RST.
         """
-        if not self.outgoing.pending:
+        if not self.tls.unsent:
             return
         with suppress(OSError):  # TimeoutError is one
             async with asyncio.timeout(ALERT_TIMEOUT):
-                await self._loop.sock_sendall(self._sock, self.outgoing.read())
+                await self._send()
                 self._sock.shutdown(socket.SHUT_WR)
                 for _ in range(MAX_READS_AFTER_ALERT):
                     if not await self._loop.sock_recv(self._sock, HANDSHAKE_READ_SIZE):

@@ -10,6 +10,10 @@ READ_SIZE: Final = 64 * 1024
 """Octets taken from the socket per wake-up: a peer's share of the loop's time. 2,400 key updates
 fit in, which take 20 to 40 ms."""
 
+SCRATCH_SIZE: Final = 96 * 1024
+"""Octets of records that are sent at once: what is encrypted together (``WRITE_SIZE``), and answers
+of the TLS layer itself."""
+
 READS_PER_TURN: Final = 16
 """Connections that are read in one turn of the loop, before answers go out. Requests that are in
 work at the same time fall out of the processor's cache together: with a hundred connections of ten
@@ -57,6 +61,7 @@ class SharedByTransports:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.ciphertext = memoryview(bytearray(READ_SIZE))
+        self.scratch = memoryview(bytearray(SCRATCH_SIZE))
         self.handshake_step = asyncio.Semaphore(HANDSHAKES_PER_TURN)
         self._reads_left = READS_PER_TURN
         self._line: dict[Reader, None] = {}

@@ -1,4 +1,4 @@
-"""TLS over a socket: an asyncio transport around ``ssl.SSLObject``.
+"""TLS over a socket: an asyncio transport around a ``TLSObject``.
 
 It takes the place of the event loops' own TLS for two reasons. Theirs keeps
 half a mebibyte for each connection that has once received a body, asyncio's a
@@ -28,7 +28,9 @@ from contextlib import suppress
 from typing import Any, Final, cast
 
 from .callbacks import Callbacks
+from .tls_context import ServerContext
 from .tls_handshake import Handshake
+from .tls_object import ENDED, TLSObject
 from .tls_shared import SharedByTransports
 
 WRITE_SIZE: Final = 64 * 1024
@@ -62,8 +64,8 @@ class TLSTransport:
     __slots__ = (
         *("_backlog", "_backlog_size", "_closing", "_discarded", "_failure", "_high"),
         *("_ciphertext", "_handshake", "_recv_into", "_shared", "_unanswered", "_watched"),
-        *("_incoming", "_input_ended", "_input_over", "_loop", "_lost", "_low"),
-        *("_outgoing", "_protocol", "_reading", "_sock", "_ssl", "_unsent", "_waiting_to_write"),
+        *("_input_ended", "_input_over", "_loop", "_lost", "_low"),
+        *("_protocol", "_reading", "_scratch", "_sock", "_tls", "_unsent", "_waiting_to_write"),
         *("_notified", "_writing_paused"),
     )
 
@@ -71,7 +73,7 @@ class TLSTransport:
         self,
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket,
-        context: ssl.SSLContext,
+        context: ServerContext,
         shared: SharedByTransports,
     ) -> None:
         self._loop = loop
@@ -79,11 +81,12 @@ class TLSTransport:
         self._recv_into = sock.recv_into
         self._shared = shared
         self._ciphertext = shared.ciphertext
-        handshake = Handshake(loop, sock, context, shared.handshake_step)
-        self._handshake: Handshake | None = handshake  # until it is over
-        self._incoming = handshake.incoming
-        self._outgoing = handshake.outgoing
-        self._ssl = handshake.ssl
+        self._scratch = shared.scratch
+        # Until it is over.
+        self._handshake: Handshake | None = Handshake(
+            loop, sock, context, shared.handshake_step, shared.scratch
+        )
+        self._tls: TLSObject
         self._protocol: Callbacks
         # Input.
         self._reading = False
@@ -118,7 +121,7 @@ class TLSTransport:
     def start(self, protocol: Callbacks) -> None:
         """Hand the connection to ``protocol``, after the handshake."""
         assert self._handshake is not None
-        self._ssl = self._handshake.ssl
+        self._tls = self._handshake.tls
         self._handshake = None
         self._protocol = protocol
         self._reading = True
@@ -144,11 +147,11 @@ class TLSTransport:
     # What a transport tells.
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Give ``socket``, ``ssl_object`` or ``peername``."""
+        """Give ``socket``, ``tls``, which is a ``TLSObject``, or ``peername``."""
         if name == "socket":
             return self._sock
-        if name == "ssl_object":
-            return self._ssl
+        if name == "tls":
+            return self._tls
         if name == "peername":
             with suppress(OSError):
                 return self._sock.getpeername()
@@ -225,7 +228,7 @@ class TLSTransport:
         if self._closing:
             self._discard(size)
         elif size:
-            self._incoming.write(self._ciphertext[:size])
+            self._tls.receive(self._ciphertext, size)
             self._decrypt()
         else:  # TCP's FIN, with close_notify before it or without
             self._stop_input()
@@ -233,9 +236,9 @@ class TLSTransport:
 
     def _decrypt(self) -> None:
         """Hand on what has arrived, until that is all or the protocol wants no more."""
-        incoming, protocol = self._incoming, self._protocol
+        tls, protocol = self._tls, self._protocol
         while self._reading and not self._closing:
-            buffer = memoryview(protocol.get_buffer(-1))
+            buffer = protocol.get_buffer(-1)
             size = self._fill(buffer)
             if size:
                 try:
@@ -249,32 +252,27 @@ class TLSTransport:
             if self._input_ended:
                 self._end_of_input()
                 return
-            if not incoming.pending and size < len(buffer):
+            if not tls.pending and size < len(buffer):
                 break
         if self._waiting_to_write:
-            if self._outgoing.pending > ALERTS_LIMIT:
+            if tls.unsent > ALERTS_LIMIT:
                 self._lose(ConnectionAbortedError("the client does not read TLS's own answers"))
-        elif (self._outgoing.pending or self._backlog) and not self._lost:
+        elif (tls.unsent or self._backlog) and not self._lost:
             # The TLS layer answers something, or could not encrypt before it had read.
             self._flush()
 
     def _fill(self, buffer: memoryview) -> int:
         """Decrypt into ``buffer``; notes if the input ends or breaks behind that."""
-        incoming, space, filled = self._incoming, len(buffer), 0
-        read: Any = self._ssl.read  # it gives a number here, which is not what typeshed says
-        rest = buffer
+        tls, space, filled = self._tls, len(buffer), 0
         try:
             while filled < space:
-                size: int = read(space - filled, rest)
-                if not size:
-                    self._input_ended = True  # close_notify
+                size = tls.read(buffer, filled)
+                if size <= 0:
+                    self._input_ended = size == ENDED
                     break
                 filled += size
-                if not incoming.pending:
+                if not tls.pending:
                     break
-                rest = buffer[filled:]
-        except ssl.SSLWantReadError:
-            pass
         except ssl.SSLError as error:
             self._failure = error
         return filled
@@ -322,35 +320,35 @@ class TLSTransport:
     def _write_record(self, data: bytes | bytearray | memoryview) -> bool:
         """Do what ``_flush`` does, for the usual case: 1 us instead of 2; says if it was done."""
         try:
-            self._ssl.write(data)
-            record = self._outgoing.read()
-            sent = self._sock.send(record)
-        except ssl.SSLWantReadError:
-            return False
-        except BlockingIOError:
-            sent = 0
+            if not self._tls.write(data):
+                return False
+            self._send(self._tls.data_to_send(self._scratch))
+            self._unanswered = False
         except OSError as error:
             self._lose(error)
-            return True
-        self._unanswered = False
-        if sent < len(record):
-            self._unsent = memoryview(record)[sent:]
-            self._wait_to_write()
         return True
+
+    def _send(self, octets: bytes | memoryview) -> bool:
+        """Give octets to the socket and keep what it does not take; says if it took all."""
+        try:
+            sent = self._sock.send(octets)
+        except BlockingIOError:
+            sent = 0
+        if sent == len(octets):
+            self._unsent = b""
+            return True
+        rest = octets[sent:]
+        # Memory that others share is copied, once.
+        self._unsent = rest if octets is self._unsent else memoryview(bytes(rest))
+        self._wait_to_write()
+        return False
 
     def _flush(self) -> None:
         """Encrypt and send until nothing is left or the socket takes no more."""
         try:
-            while self._unsent or self._encrypt():
-                try:
-                    sent = self._sock.send(self._unsent)
-                except BlockingIOError:
-                    sent = 0
-                if sent < len(self._unsent):
-                    self._unsent = memoryview(self._unsent)[sent:]
-                    self._wait_to_write()
+            while octets := self._unsent or self._encrypt():
+                if not self._send(octets):
                     break
-                self._unsent = b""
             else:
                 self._stop_waiting_to_write()
                 if self._notified:
@@ -361,31 +359,28 @@ class TLSTransport:
             self._writing_paused = False
             self._protocol.resume_writing()
 
-    def _encrypt(self) -> bool:
-        """Make the next octets for the socket; says whether there are any."""
-        backlog, outgoing = self._backlog, self._outgoing
-        if not (backlog or outgoing.pending or self._closing):
-            return False
-        try:
-            while backlog:
-                room = WRITE_SIZE - outgoing.pending
-                if room <= 0 and (room := self._backlog_size) > MAX_TAIL_SIZE:
-                    break
-                data = backlog[0]
-                size = self._ssl.write(data[:room])
-                self._backlog_size -= size
-                if size == len(data):
-                    del backlog[0]
-                else:
-                    backlog[0] = data[size:]
-        except ssl.SSLWantReadError:
-            pass  # half a key update has come: writing goes on when the other half is read
+    def _encrypt(self) -> bytes | memoryview:
+        """Make the next octets for the socket, if there are any."""
+        backlog, tls = self._backlog, self._tls
+        if not (backlog or tls.unsent or self._closing):
+            return b""
+        while backlog:
+            room = WRITE_SIZE - tls.unsent
+            if room <= 0 and (room := self._backlog_size) > MAX_TAIL_SIZE:
+                break
+            data = backlog[0]
+            size = tls.write(data[:room])
+            if not size:
+                break  # half a key update has come: writing goes on when the other half is read
+            self._backlog_size -= size
+            if size == len(data):
+                del backlog[0]
+            else:
+                backlog[0] = data[size:]
         if self._closing and not backlog and not self._notified:
             self._notified = True
-            with suppress(ssl.SSLError):  # it would wait for the peer's
-                self._ssl.unwrap()
-        self._unsent = outgoing.read()
-        return bool(self._unsent)
+            tls.close_notify()
+        return tls.data_to_send(self._scratch)
 
     def _wait_to_write(self) -> None:
         if not self._waiting_to_write:
@@ -428,9 +423,9 @@ class TLSTransport:
         self._finish(error)
 
     def _send_alert(self) -> None:
-        if self._outgoing.pending:
+        if self._tls.unsent:
             with suppress(OSError):
-                self._sock.send(self._outgoing.read())
+                self._sock.send(self._tls.data_to_send(self._scratch))
 
     def _finish(self, error: OSError | None) -> None:
         if self._lost:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import subprocess
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+
+from h2asgi.tls_context import ServerContext
+from h2asgi.tls_object import TLSObject
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -61,19 +65,24 @@ class Certificates:
         return Pair(str(certfile), str(keyfile))
 
 
-def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
-    """Shake hands in memory; give the server's end. Raises what either end raises."""
-    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ours = server.wrap_bio(up, down, server_side=True)
-    theirs = client.wrap_bio(down, up, server_hostname="localhost")
-    waiting = [theirs, ours]
+def handshake(
+    server: ServerContext, client: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> tuple[TLSObject, ssl.SSLObject]:
+    """Shake hands in memory; give both ends, the server's first. Raises what either raises."""
+    down, up = ssl.MemoryBIO(), ssl.MemoryBIO()
+    scratch = memoryview(bytearray(65_536))
+    ours = server.begin()
+    theirs = client.wrap_bio(down, up, server_hostname="localhost", session=session)
+    done = False
     for _ in range(10):
-        for end in waiting[:]:
-            try:
-                end.do_handshake()
-                waiting.remove(end)
-            except ssl.SSLWantReadError:
-                pass
-        if not waiting:
-            return ours
+        with contextlib.suppress(ssl.SSLWantReadError):
+            theirs.do_handshake()
+            if done:
+                with contextlib.suppress(ssl.SSLWantReadError):  # takes the session tickets
+                    theirs.read(1)
+                return ours, theirs
+        if octets := up.read():
+            ours.receive(memoryview(octets), len(octets))
+        done = ours.do_handshake()
+        down.write(ours.data_to_send(scratch))
     raise AssertionError("the handshake does not end")

@@ -15,7 +15,6 @@ from h2asgi.config import TLSConfig
 from h2asgi.errors import ConfigurationError
 from h2asgi.options import make_config
 from h2asgi.tls import certificate_warnings, create_context
-from h2asgi.tls_context import ServerContext
 
 
 @pytest.fixture
@@ -122,37 +121,30 @@ def test_nothing_is_warned_of_when_all_is_valid(asking: TLSConfig) -> None:
     assert certificate_warnings(asking) == []
 
 
-class _SSLObject:
+class _Negotiated:
     """A connection whose client certificate OpenSSL took, and nobody else can read."""
 
-    def __init__(self, context: ServerContext, leaf: bytes) -> None:
-        self.context = context
-        self._leaf = leaf
-        self._sslobj = self
+    server_cert = cipher_suites = None
 
     def version(self) -> str:
         return "TLSv1.3"
 
-    def cipher(self) -> tuple[str, str, int]:
-        return ("TLS_AES_128_GCM_SHA256", "TLSv1.3", 128)
+    def cipher(self) -> str:
+        return "TLS_AES_128_GCM_SHA256"
 
-    def getpeercert(self, binary_form: bool) -> bytes:
-        assert binary_form
-        return self._leaf
+    def client_certificate(self) -> bytes:
+        return b"0\0"
 
-    def get_verified_chain(self) -> list[bytes]:
-        return []
-
-    get_unverified_chain = get_verified_chain
-    server_cert = None
+    def client_chains(self) -> tuple[list[bytes], list[bytes]]:
+        return [], []
 
 
 def test_a_certificate_that_cannot_be_read_is_an_error_for_the_application(
     asking: TLSConfig,
 ) -> None:
-    context = create_context(asking, http1=True, http2=True)
-    leaf: Any = _SSLObject(context, b"0\0")
-    extension = tls_extension.tls_extension(leaf)
+    create_context(asking, http1=True, http2=True)
+    negotiated: Any = _Negotiated()
+    extension = tls_extension.tls_extension(negotiated)
     assert extension["client_cert_name"] is None
     assert extension["client_cert_error"] == "the subject of the certificate cannot be read"
     assert extension["client_cert_chain"] == (ssl.DER_cert_to_PEM_cert(b"0\0"),)

@@ -19,16 +19,28 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from trustme import KeyType
 
+from h2asgi import tls
 from h2asgi.config import TLSConfig
 from h2asgi.errors import ConfigurationError
 from h2asgi.tls import certificate_warnings, create_context
+from h2asgi.tls_context import ServerContext
 
 
 def settings(pair: Pair, **options: Any) -> TLSConfig:
     return TLSConfig(certfile=pair.certfile, keyfile=pair.keyfile, **options)
 
 
-def context(tls: TLSConfig) -> ssl.SSLContext:
+@pytest.fixture(params=["ssl", "pyopenssl"], autouse=True)
+def tls_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Everything holds for each engine."""
+    engine: str = request.param
+    if engine == "pyopenssl":
+        pytest.importorskip("OpenSSL")
+    monkeypatch.setattr(tls, "engine_name", lambda _: engine)
+    return engine
+
+
+def context(tls: TLSConfig) -> ServerContext:
     return create_context(tls, http1=True, http2=True)
 
 
@@ -46,8 +58,8 @@ def test_rsa_and_ecdsa_pairs_serve_both_versions(
 ) -> None:
     peer = client(certificates, "h2")
     peer.minimum_version = peer.maximum_version = version
-    end = handshake(context(settings(certificates.pair(key_type=key_type))), peer)
-    assert end.selected_alpn_protocol() == "h2"
+    end, _ = handshake(context(settings(certificates.pair(key_type=key_type))), peer)
+    assert end.alpn() == "h2"
     assert end.version() == version.name.replace("v1_", "v1.")
 
 
@@ -70,8 +82,8 @@ def test_alpn_prefers_h2_and_offers_what_is_enabled(
     selected: str | None,
 ) -> None:
     server = create_context(settings(certificates.pair()), http1=http1, http2=http2)
-    end = handshake(server, client(certificates, *offered))
-    assert end.selected_alpn_protocol() == selected
+    end, _ = handshake(server, client(certificates, *offered))
+    assert end.alpn() == selected
 
 
 def test_no_compression_and_no_renegotiation(certificates: Certificates) -> None:
@@ -160,7 +172,7 @@ def both_in_one(certificates: Certificates, order: Callable[[str, str], str]) ->
 def test_certificate_and_key_may_be_in_one_file(
     certificates: Certificates, order: Callable[[str, str], str]
 ) -> None:
-    assert handshake(context(both_in_one(certificates, order)), client(certificates)).version()
+    handshake(context(both_in_one(certificates, order)), client(certificates))
 
 
 def test_an_elliptic_key_behind_its_parameters_is_found(certificates: Certificates) -> None:
@@ -168,7 +180,7 @@ def test_an_elliptic_key_behind_its_parameters_is_found(certificates: Certificat
     key = Path(pair.keyfile)
     parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
     key.write_text(parameters + key.read_text())
-    assert handshake(context(settings(pair)), client(certificates)).version()
+    handshake(context(settings(pair)), client(certificates))
 
 
 @pytest.mark.parametrize("end_of_line", ["", "\n", "\r\n", "\nsecond line\n"])
@@ -363,7 +375,8 @@ def test_a_start_loads_no_library_that_it_does_not_need(certificates: Certificat
         "import sys, h2asgi\n"
         "async def app(scope, receive, send): pass\n"
         f"files = {{'certfile': {pair.certfile!r}, 'keyfile': {pair.keyfile!r}}}\n"
-        "config = h2asgi.make_config(app, port=0, http2=False, http1_engine='h11', **files)\n"
+        "config = h2asgi.make_config(app, port=0, http2=False, http1_engine='h11',"
+        " tls_engine='ssl', **files)\n"
         "server = h2asgi.Server(app, config)\n"
         "server.prepare()\n"
         "server.close_sockets()\n"

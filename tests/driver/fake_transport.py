@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from typing import Any
-
-from h2asgi.tls_context import ServerContext
 
 TURNS = 25
 """Turns of the loop after which nothing is left to do in any of these tests."""
@@ -57,10 +54,11 @@ class FakeLoop(asyncio.SelectorEventLoop):
         return len(self._timers)
 
 
-class SSLObject:
-    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
-    server_cert = covers = None
-    session_reused = False
+class Negotiated:
+    """What a ``TLSObject`` says after a handshake without a certificate of the client."""
+
+    server_cert = covers = cipher_suites = None
+    resumed = False
 
     def __init__(self, alpn: str | None) -> None:
         self._alpn = alpn
@@ -68,11 +66,14 @@ class SSLObject:
     def version(self) -> str:
         return "TLSv1.3"
 
-    def cipher(self) -> tuple[str, str, int]:
-        return ("TLS_AES_128_GCM_SHA256", "TLSv1.3", 128)
+    def cipher(self) -> str:
+        return "TLS_AES_128_GCM_SHA256"
 
-    def selected_alpn_protocol(self) -> str | None:
+    def alpn(self) -> str | None:
         return self._alpn
+
+    def client_certificate(self) -> None:
+        return None
 
 
 class NoSocket:
@@ -99,8 +100,8 @@ class FakeTransport(asyncio.Transport):
 
     def __init__(self, loop: FakeLoop, protocol: Any, peername: Any, alpn: Any) -> None:
         tls = alpn is not False
-        ssl_object = SSLObject(alpn) if tls else None
-        super().__init__({"peername": peername, "ssl_object": ssl_object, "socket": NoSocket()})
+        negotiated = Negotiated(alpn) if tls else None
+        super().__init__({"peername": peername, "tls": negotiated, "socket": NoSocket()})
         self._loop = loop
         self._protocol = protocol
         self._tls = tls

@@ -67,7 +67,7 @@ def test_requests_of_http1(driver, counted):
 @ENGINES
 def test_requests_of_http2(driver, counted, monkeypatch, engine):
     row = counted(hello, engine)
-    monkeypatch.setattr("fake_transport.SSLObject.session_reused", True)
+    monkeypatch.setattr("fake_transport.Negotiated.resumed", True)
     peer = driver.connect("h2")
     sent = driver.http2()
     sent.request("HEAD")

@@ -11,6 +11,9 @@ import pytest
 import trustme
 
 from h2asgi import process, server
+from h2asgi.config import TLSConfig
+from h2asgi.tls import create_context
+from h2asgi.tls_context import ServerContext
 
 
 @pytest.fixture(autouse=True)
@@ -56,13 +59,20 @@ def run(request) -> Callable[[Coroutine[Any, Any, None]], None]:
     return run
 
 
+@pytest.fixture(params=["ssl", "pyopenssl"])
+def tls_engine(request) -> str:
+    if request.param == "pyopenssl":
+        pytest.importorskip("OpenSSL")
+    return request.param
+
+
 @pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
-def contexts(request, authority) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Of server and client, for each version of TLS."""
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.options |= ssl.OP_NO_RENEGOTIATION
-    authority.issue_cert("localhost").configure_cert(server)
-    server.set_alpn_protocols(["h2", "http/1.1"])
+def contexts(
+    request, authority, dev_certificate, tls_engine
+) -> tuple[ServerContext, ssl.SSLContext]:
+    """Of server and client, for each engine and version of TLS."""
+    tls = TLSConfig(certfile=str(dev_certificate), engine=tls_engine)
+    server = create_context(tls, http1=True, http2=True)
     client = ssl.create_default_context()
     authority.configure_trust(client)
     client.set_alpn_protocols(["h2"])

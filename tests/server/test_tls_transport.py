@@ -9,11 +9,13 @@ import ssl
 from typing import Any
 
 import pytest
+from cryptography.hazmat.bindings.openssl.binding import Binding
 from tls_peer import HANG, LARGE, Pair, Recorder, connected, turns, until
 
 from h2asgi import tls_shared
 from h2asgi.listener import Listener
 from h2asgi.sockets import TCPAddress, listen
+from h2asgi.tls_object import PythonTLS
 from h2asgi.tls_transport import ALERTS_LIMIT
 
 pytestmark = pytest.mark.usefixtures("no_complaints")
@@ -25,8 +27,7 @@ Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 def test_handshake_in_pieces(run, contexts, piece):
     async def main() -> None:
         async with connected(contexts, piece=piece) as pair:
-            ssl_object = pair.transport.get_extra_info("ssl_object")
-            assert ssl_object.selected_alpn_protocol() == "h2"
+            assert pair.transport.get_extra_info("tls").alpn() == "h2"
             assert pair.protocol.events == ["made"]
             await pair.client.write(b"ping")
             await until(lambda: pair.protocol.received == b"ping")
@@ -201,10 +202,10 @@ def test_answers_of_the_tls_layer_do_not_pile_up(run, contexts):
         async with connected(contexts) as pair:
             pair.transport.write(LARGE)
             await turns()
-            pair.transport._outgoing.write(bytes(ALERTS_LIMIT))
+            answer(pair, bytes(ALERTS_LIMIT))
             await pair.client.write(b"still within the limit")
             await until(lambda: pair.protocol.received)
-            pair.transport._outgoing.write(b"!")
+            answer(pair, b"!")
             await pair.client.write(b"over it")
             await pair.lost()
             assert isinstance(pair.protocol.error, ConnectionAbortedError)
@@ -212,12 +213,22 @@ def test_answers_of_the_tls_layer_do_not_pile_up(run, contexts):
     run(main())
 
 
+def answer(pair: Pair, octets: bytes) -> None:
+    """Have the TLS layer want to send something by itself."""
+    tls = pair.transport.get_extra_info("tls")
+    if isinstance(tls, PythonTLS):
+        tls._outgoing.write(octets)
+    else:
+        Binding().lib.BIO_write(tls._outgoing, octets, len(octets))
+
+
 class HalfKeyUpdate:
     """An ``SSLObject`` that cannot write before it has read."""
 
-    def __init__(self, ssl_object: ssl.SSLObject) -> None:
-        self._ssl = ssl_object
+    def __init__(self, tls: Any) -> None:
+        self._ssl = tls._ssl
         self.blocked = True
+        tls._ssl, tls._read = self, self.read
 
     def write(self, data: memoryview) -> int:
         if self.blocked:
@@ -232,16 +243,17 @@ class HalfKeyUpdate:
         return self._ssl.unwrap()
 
 
+@pytest.mark.parametrize("tls_engine", ["ssl"], indirect=True)  # the other has nothing to replace
 def test_writing_waits_for_the_other_half_of_a_key_update(run, contexts):
     async def main() -> None:
         async with connected(contexts) as pair:
             await turns()
-            pair.transport._ssl = HalfKeyUpdate(pair.transport._ssl)
+            half = HalfKeyUpdate(pair.transport.get_extra_info("tls"))
             pair.transport.write(b"delayed")
             assert pair.transport.get_write_buffer_size() == 7
             await pair.client.write(b"the other half")
             assert await pair.client.read() == b"delayed"
-            pair.transport._ssl.blocked = True
+            half.blocked = True
             pair.transport.write(b"never")
             pair.transport.close()
             await turns()

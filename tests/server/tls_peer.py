@@ -10,6 +10,7 @@ import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
+from h2asgi.tls_context import ServerContext
 from h2asgi.tls_shared import SharedByTransports
 from h2asgi.tls_transport import TLSTransport
 
@@ -23,7 +24,7 @@ class Recorder(asyncio.BufferedProtocol):
     """Notes what the transport tells; ``pausing`` pauses reading at each piece."""
 
     def __init__(self, buffer_size: int = 256 * 1024, *, pausing: bool = False) -> None:
-        self.buffer = bytearray(buffer_size)
+        self.buffer = memoryview(bytearray(buffer_size))
         self.pausing = pausing
         self.received = bytearray()
         self.events: list[str] = []
@@ -37,7 +38,7 @@ class Recorder(asyncio.BufferedProtocol):
         self.transport = transport
         self.events.append("made")
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         return self.buffer
 
     def buffer_updated(self, size: int) -> None:
@@ -158,7 +159,7 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
 class Pair:
     """What a test works with; at its end, nothing of the transport may be left."""
 
-    def __init__(self, contexts: tuple[ssl.SSLContext, ssl.SSLContext], protocol: Any) -> None:
+    def __init__(self, contexts: tuple[ServerContext, ssl.SSLContext], protocol: Any) -> None:
         ours, theirs = contexts
         client_sock, self.sock = tcp_pair()
         self.fd = self.sock.fileno()
@@ -194,7 +195,7 @@ class Pair:
 
 @contextlib.asynccontextmanager
 async def connected(
-    contexts: tuple[ssl.SSLContext, ssl.SSLContext], protocol: Any = None, **options: Any
+    contexts: tuple[ServerContext, ssl.SSLContext], protocol: Any = None, **options: Any
 ) -> AsyncIterator[Pair]:
     """A connection after its handshake."""
     pair = Pair(contexts, protocol or Recorder())

@@ -76,6 +76,11 @@ class TLSConfig:
     min_version: Literal["1.2", "1.3"] = option(
         "1.2", "tls-min-version", "TLS", "Lowest TLS version to accept."
     )
+    engine: Literal["auto", "ssl", "pyopenssl"] = option(
+        "auto", "tls-engine", "TLS",
+        "What encrypts: Python's ssl, or pyOpenSSL with the OpenSSL that it brings along. auto is "
+        "pyopenssl where it is installed and Python's OpenSSL is old.",
+    )  # fmt: skip
     ciphers: str | None = option(
         None, "ciphers", "TLS",
         "TLS 1.2 cipher suites in OpenSSL's notation; those that RFC 9113 forbids are refused.",

@@ -15,6 +15,7 @@ from ..connection import ServerState
 from ..protocol.engine import Engine
 from ..protocol.observed import ObservedEngine, ObservedHTTP1, ObservedHTTP2
 from ..state import Endpoints
+from ..tls_object import TLSObject
 from .log import MAX_CONNECTIONS, Log
 from .observer import ConnectionObserver
 from .records import ConnectionRecord
@@ -176,14 +177,13 @@ def _address(name: tuple[str, int | None] | None) -> str:
 def _tls(transport: asyncio.Transport, endpoints: Endpoints) -> dict[str, Any] | None:
     if "tls" not in endpoints.extensions:
         return None
-    tls = transport.get_extra_info("ssl_object")
+    tls: TLSObject | None = transport.get_extra_info("tls")
     if tls is None:
         return None
-    cipher = tls.cipher()
     return {
         "version": tls.version(),
-        "cipher": cipher[0] if cipher else None,
-        "alpn": tls.selected_alpn_protocol(),
-        "resumed": bool(tls.session_reused),
+        "cipher": tls.cipher(),
+        "alpn": tls.alpn(),
+        "resumed": tls.resumed,
         "clientCertificate": endpoints.extensions["tls"].get("client_cert_name"),
     }

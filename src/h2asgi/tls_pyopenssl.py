@@ -1,0 +1,274 @@
+"""TLS by the OpenSSL that comes with pyOpenSSL, by way of cryptography.
+
+Python is mostly linked with the OpenSSL of the operating system, whose age decides how fast
+it encrypts: 3.0, which Debian 12 and Ubuntu 24.04 have, makes no use of a processor's wider
+vector instructions, and takes three times as long for what is large. It also lacks the
+groups against quantum computers.
+
+pyOpenSSL's own methods make contexts and connections. What every record goes through calls
+OpenSSL itself, by the functions and the three pointers that pyOpenSSL works with: its
+``recv_into`` and ``send`` cost 2 us each beside what OpenSSL does, and its ``bio_read`` fills
+memory with zeros first.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cryptography.hazmat.bindings.openssl.binding import Binding
+from OpenSSL import SSL, crypto
+
+from .memory_file import as_file
+from .tls_object import ENDED, TLSObject
+
+_ffi: Final[Any] = Binding.ffi
+_lib: Final[Any] = Binding().lib
+_from_buffer: Final[Any] = _ffi.from_buffer
+_bio_read: Final[Any] = _lib.BIO_read
+_bio_write: Final[Any] = _lib.BIO_write
+_bio_size: Final[Any] = _lib.BIO_get_mem_data
+_ssl_read: Final[Any] = _lib.SSL_read
+_ssl_write: Final[Any] = _lib.SSL_write
+_ssl_get_error: Final[Any] = _lib.SSL_get_error
+_WANT_READ: Final[int] = _lib.SSL_ERROR_WANT_READ
+_ZERO_RETURN: Final[int] = _lib.SSL_ERROR_ZERO_RETURN
+
+OPENSSL_VERSION: Final[str] = SSL.OpenSSL_version(SSL.OPENSSL_VERSION).decode()
+"""Such as ``OpenSSL 4.0.3 29 Sep 2026``."""
+
+
+class _Address:
+    """Where a buffer is: the same one nearly always, as a loop has one of each kind.
+
+    Threads may have a loop each, so buffer and address are replaced together.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[object, Any] = (None, None)
+
+    def of(self, buffer: memoryview) -> Any:
+        last = self._last
+        if last[0] is not buffer:
+            last = self._last = (buffer, _from_buffer(buffer))
+        return last[1]
+
+
+_received: Final = _Address()
+_decrypted: Final = _Address()
+_scratch: Final = _Address()
+
+
+class PyOpenSSLTLS(TLSObject):
+    """By pyOpenSSL."""
+
+    def __init__(self, connection: SSL.Connection) -> None:
+        inner: Any = connection
+        self._connection = inner
+        self._ssl = inner._ssl
+        self._incoming = inner._into_ssl
+        self._outgoing = inner._from_ssl
+
+    def do_handshake(self) -> bool:
+        """See ``TLSObject``."""
+        try:
+            self._connection.do_handshake()
+        except SSL.WantReadError:
+            return False
+        except SSL.Error as error:
+            raise _error(error) from None
+        return True
+
+    def receive(self, buffer: memoryview, size: int) -> None:
+        """See ``TLSObject``."""
+        if _bio_write(self._incoming, _received.of(buffer), size) != size:
+            raise MemoryError
+
+    @property
+    def pending(self) -> int:
+        """See ``TLSObject``."""
+        size: int = _bio_size(self._incoming, _ffi.NULL)
+        return size
+
+    def read(self, buffer: memoryview, start: int) -> int:
+        """See ``TLSObject``."""
+        address = _decrypted.of(buffer)
+        size: int = _ssl_read(self._ssl, address + start if start else address, len(buffer) - start)
+        return size if size > 0 else self._no_result(size)
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """See ``TLSObject``."""
+        octets = data if type(data) is bytes else _from_buffer(data)
+        size: int = _ssl_write(self._ssl, octets, len(data))
+        return size if size > 0 else self._no_result(size)
+
+    def _no_result(self, result: int) -> int:
+        error: int = _ssl_get_error(self._ssl, result)
+        if error == _WANT_READ:
+            return 0
+        if error == _ZERO_RETURN:
+            return ENDED
+        reasons = []
+        while code := _lib.ERR_get_error():  # or it would be found behind the next call
+            text = _lib.ERR_reason_error_string(code)
+            reasons.append("unknown" if text == _ffi.NULL else _ffi.string(text).decode())
+        raise ssl.SSLError(error, f"[SSL] {', '.join(reasons) or 'broken'}")
+
+    def close_notify(self) -> None:
+        """See ``TLSObject``."""
+        if _lib.SSL_shutdown(self._ssl) < 0:
+            _lib.ERR_clear_error()
+
+    @property
+    def unsent(self) -> int:
+        """See ``TLSObject``."""
+        size: int = _bio_size(self._outgoing, _ffi.NULL)
+        return size
+
+    def data_to_send(self, scratch: memoryview) -> bytes | memoryview:
+        """See ``TLSObject``."""
+        size: int = _bio_read(self._outgoing, _scratch.of(scratch), len(scratch))
+        return scratch[:size] if size > 0 else b""
+
+    def version(self) -> str:
+        """See ``TLSObject``."""
+        name: str = self._connection.get_protocol_version_name()
+        return name
+
+    def cipher(self) -> str:
+        """See ``TLSObject``."""
+        name: str | None = self._connection.get_cipher_name()
+        assert name is not None
+        return name
+
+    def alpn(self) -> str | None:
+        """See ``TLSObject``."""
+        chosen: bytes = self._connection.get_alpn_proto_negotiated()
+        return chosen.decode() or None
+
+    @property
+    def resumed(self) -> bool:
+        """See ``TLSObject``."""
+        return bool(_lib.SSL_session_reused(self._ssl))
+
+    def client_certificate(self) -> bytes | None:
+        """See ``TLSObject``."""
+        leaf = self._connection.get_peer_certificate()
+        return None if leaf is None else _encoded(leaf)
+
+    def client_chains(self) -> tuple[list[bytes], list[bytes]]:
+        """See ``TLSObject``."""
+        leaf = self.client_certificate()
+        verified = [_encoded(each) for each in self._connection.get_verified_chain() or ()]
+        sent = [_encoded(each) for each in self._connection.get_peer_cert_chain() or ()]
+        if leaf is not None and leaf not in sent:
+            sent.insert(0, leaf)  # OpenSSL leaves it out on the server's side
+        return verified, sent
+
+
+def _encoded(certificate: crypto.X509) -> bytes:
+    return crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
+
+
+def _error(error: SSL.Error | crypto.Error) -> ssl.SSLError:
+    """Say in the terms of Python's ``ssl`` what pyOpenSSL has found."""
+    reasons = [entry[-1] for entry in error.args[0]] if error.args else []
+    text = ", ".join(map(str, reasons)) if isinstance(reasons, list) else ""
+    return ssl.SSLError(1, f"[SSL] {text or type(error).__name__}")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What contexts of one server have in common.
+
+    ``protocols`` are those of ALPN, the best one first, ``authorities`` certificates and
+    revocation lists in PEM; ``key_log`` is the descriptor of SSLKEYLOGFILE.
+    """
+
+    minimum_version: ssl.TLSVersion
+    ciphers: str
+    protocols: tuple[bytes, ...]
+    verify_mode: ssl.VerifyMode
+    authorities: bytes
+    check_revocation: bool
+    key_log: int | None
+
+    def make(self) -> SSL.Context:
+        """Make a context that has no certificate yet."""
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.set_min_proto_version(self.minimum_version)
+        # RFC 9113 section 9.2.1: neither compression nor renegotiation.
+        context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+        context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
+        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+        # A write is for all of its octets, in as many records as it takes.
+        context.clear_mode(_lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
+        context.set_cipher_list(self.ciphers.encode())
+        context.set_alpn_select_callback(self._choose_protocol)
+        context.set_session_id(b"h2asgi")  # or none that had a client certificate is resumed
+        if self.verify_mode != ssl.CERT_NONE:
+            required = self.verify_mode == ssl.CERT_REQUIRED
+            context.set_verify(
+                SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if required else 0)
+            )
+            with as_file(self.authorities) as path:
+                context.load_verify_locations(path)
+        if self.check_revocation:
+            # Authorities between root and leaf can be revoked as well.
+            flags = crypto.X509StoreFlags
+            store = context.get_cert_store()
+            assert store is not None
+            store.set_flags(flags.CRL_CHECK | flags.CRL_CHECK_ALL)
+        if self.key_log is not None:
+            context.set_keylog_callback(self._log_key)
+        return context
+
+    def _choose_protocol(self, connection: SSL.Connection, offered: list[bytes]) -> Any:
+        for protocol in self.protocols:
+            if protocol in offered:
+                return protocol
+        return SSL.NO_OVERLAPPING_PROTOCOLS
+
+    def _log_key(self, connection: SSL.Connection, line: bytes) -> None:
+        assert self.key_log is not None
+        os.write(self.key_log, line + b"\n")
+
+
+class Contexts:
+    """The contexts of one certificate after another.
+
+    pyOpenSSL lets none be changed that is in use. So connections begin with the first one, which
+    has the keys of the session tickets, and take the certificate from the newest: sessions can
+    be resumed across renewals (``SSL_set_SSL_CTX`` leaves the ticket keys where they were).
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._first: SSL.Context | None = None
+        self._newest: SSL.Context | None = None
+
+    def load(self, certfile: str, key: bytes, password: str) -> None:
+        """Have new connections get this pair; raises ``ssl.SSLError`` for one that cannot work."""
+        try:
+            context = self._settings.make()
+            context.use_certificate_chain_file(certfile)
+            loaded: Any = crypto.load_privatekey(crypto.FILETYPE_PEM, key, password.encode())
+            context.use_privatekey(loaded.to_cryptography_key())
+            context.check_privatekey()
+        except (SSL.Error, crypto.Error) as error:
+            raise _error(error) from None
+        self._first = self._first or context
+        self._newest = context
+
+    def begin(self) -> PyOpenSSLTLS:
+        """Begin a connection."""
+        first, newest = self._first, self._newest
+        assert first is not None
+        assert newest is not None
+        connection = SSL.Connection(first)
+        if newest is not first:
+            connection.set_context(newest)
+        connection.set_accept_state()
+        return PyOpenSSLTLS(connection)

@@ -15,6 +15,7 @@ from greeting_listener import Served, greeting, nothing_above_debug, until
 
 from h2asgi import listener as listener_module
 from h2asgi.sockets import ListeningSocket, TCPAddress, UnixAddress, listen
+from h2asgi.tls_context import ServerContext
 
 
 @pytest.fixture(autouse=True)
@@ -23,8 +24,8 @@ def _log_level(caplog):
 
 
 @pytest.fixture
-def server_context(authority) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+def server_context(authority) -> ServerContext:
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
     return context
 

@@ -15,6 +15,7 @@ from proxy_peer import MALFORMED, VALID, v2
 
 from h2asgi.protocol.proxy import ProxyHeader
 from h2asgi.sockets import UnixAddress, listen
+from h2asgi.tls_context import ServerContext
 from h2asgi.trust import Trusted
 
 HANG = 10
@@ -33,7 +34,7 @@ def context(request, contexts_13) -> ssl.SSLContext | None:
 
 @pytest.fixture
 def contexts_13(authority) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(server)
     client = ssl.create_default_context()
     authority.configure_trust(client)

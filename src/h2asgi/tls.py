@@ -19,6 +19,7 @@ None for both, where RFC 7301 section 3.2 asks for an alert in the second case.
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 import sys
@@ -37,6 +38,8 @@ from .tls_context import ServerContext
 
 if TYPE_CHECKING:
     from .tls_pyopenssl import Contexts
+
+logger = logging.getLogger("h2asgi")
 
 DEFAULT_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """TLS 1.2 suites in OpenSSL's notation.
@@ -88,12 +91,16 @@ def _find_engine(choice: str) -> str:
         return "ssl"
     try:
         from . import tls_pyopenssl  # noqa: F401
-    except ImportError as error:
-        if choice == "auto":
-            return "ssl"
-        raise ConfigurationError(
-            f"--tls-engine pyopenssl needs pyOpenSSL ({error}): pip install 'h2asgi[fast]'"
-        ) from None
+    except (ImportError, AttributeError) as error:
+        missing = isinstance(error, ModuleNotFoundError)
+        if choice != "auto":
+            why = "" if missing else f" ({error})"
+            raise ConfigurationError(
+                f"--tls-engine pyopenssl needs pyOpenSSL{why}: pip install 'h2asgi[fast]'"
+            ) from None
+        if not missing:
+            logger.warning("the engine pyopenssl cannot be used: %s", error)
+        return "ssl"
     return "pyopenssl"
 
 

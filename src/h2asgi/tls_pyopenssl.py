@@ -40,6 +40,11 @@ OPENSSL_VERSION: Final[str] = SSL.OpenSSL_version(SSL.OPENSSL_VERSION).decode()
 """Such as ``OpenSSL 4.0.3 29 Sep 2026``."""
 
 
+for _name in ("_ssl", "_into_ssl", "_from_ssl"):
+    if not hasattr(SSL.Connection(SSL.Context(SSL.TLS_SERVER_METHOD)), _name):
+        raise ImportError(f"connections of this pyOpenSSL have no {_name}")
+
+
 class _Address:
     """Where a buffer is: the same one nearly always, as a loop has one of each kind.
 

@@ -7,7 +7,7 @@ import os
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -388,3 +388,40 @@ def test_a_start_loads_no_library_that_it_does_not_need(certificates: Certificat
     loaded = subprocess.check_output(command, env=environment, text=True).split()
     assert "h11" in loaded
     assert not {"cryptography", "trustme", "h2", "hpack", "ngh2", "tomllib"} & set(loaded)
+
+
+@pytest.fixture
+def choose(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+    """The choice of an engine, made anew."""
+    monkeypatch.undo()
+    tls._find_engine.cache_clear()
+    yield lambda choice: tls.engine_name(TLSConfig(engine=choice))
+    tls._find_engine.cache_clear()
+
+
+@pytest.mark.parametrize("version", [(3, 4, 9), (3, 5, 0)])
+def test_auto_is_the_newer_openssl(
+    choose: Callable[[str], str],
+    tls_engine: str,
+    monkeypatch: pytest.MonkeyPatch,
+    version: tuple[int, int, int],
+) -> None:
+    pytest.importorskip("OpenSSL")
+    monkeypatch.setattr(ssl, "OPENSSL_VERSION_INFO", version)
+    assert choose("auto") == ("pyopenssl" if version < (3, 5) else "ssl")
+    assert choose(tls_engine) == tls_engine
+
+
+def test_an_engine_that_is_missing_is_named(
+    choose: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "OpenSSL", None)
+    monkeypatch.delitem(sys.modules, "h2asgi.tls_pyopenssl", raising=False)
+    monkeypatch.delattr("h2asgi.tls_pyopenssl", raising=False)
+    monkeypatch.setattr(ssl, "OPENSSL_VERSION_INFO", (3, 0, 0))
+    assert choose("auto") == "ssl"
+    with pytest.raises(ConfigurationError) as caught:
+        choose("pyopenssl")
+    assert str(caught.value) == (
+        "--tls-engine pyopenssl needs pyOpenSSL: pip install 'h2asgi[fast]'"
+    )

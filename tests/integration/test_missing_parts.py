@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from apps.letters import HANG
 from serving import Command
 
+from h2asgi.tls import RECENT_OPENSSL
+
 MISSING = "raise ModuleNotFoundError(f'No module named {__name__!r}', name=__name__)"
-NATIVE = ("ngh2", "httptools", "uvloop")
+NATIVE = ("ngh2", "httptools", "uvloop", "OpenSSL")
 
 
 def _serves(server: Command) -> None:
@@ -48,4 +51,19 @@ def test_with_an_ngh2_that_does_not_fit(
     server = command("probe_app:app", shadows=tmp_path)
     assert _engines(server).startswith("engines h2, ")
     assert sum("the engine ngh2 cannot be used" in line for line in server.output) == 1
+    _serves(server)
+
+
+def test_with_a_pyopenssl_that_does_not_fit(
+    command: Callable[..., Command], tmp_path: Path
+) -> None:
+    """One whose connections are made in another way."""
+    package = tmp_path / "OpenSSL"
+    package.mkdir()
+    for name in ("__init__", "crypto", "SSL"):
+        (package / f"{name}.py").write_text("")
+    server = command("probe_app:app", shadows=tmp_path)
+    assert "pyopenssl" not in _engines(server)
+    old = ssl.OPENSSL_VERSION_INFO < RECENT_OPENSSL
+    assert sum("the engine pyopenssl cannot be used" in line for line in server.output) == old
     _serves(server)

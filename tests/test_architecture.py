@@ -89,7 +89,7 @@ ARROWS = {
     "relief": {"connection", "limits", "tally"},
     "scoreboard": {"tally"},
     "listener": {
-        *{"admission", "callbacks", "protocol", "sockets", "tally"},
+        *{"admission", "callbacks", "protocol", "socket_transport", "sockets", "tally"},
         *{"tls_shared", "tls_transport", "trust"},
     },
     "connection": {

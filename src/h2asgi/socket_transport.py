@@ -33,8 +33,18 @@ class SocketTransport:
     """
 
     __slots__ = (
-        *("_backlog", "_backlog_size", "_closing", "_ended", "_high", "_input_over", "_loop"),
-        *("_lost", "_low", "_protocol", "_reading", "_recv_into", "_send", "_shared", "_sock"),
+        *("_backlog", "_backlog_size", "_closing", "_ended", "_has_reader", "_high", "_input_over"),
+        *(
+            "_loop",
+            "_lost",
+            "_low",
+            "_protocol",
+            "_reading",
+            "_recv_into",
+            "_send",
+            "_shared",
+            "_sock",
+        ),
         *("_unanswered", "_waiting_to_write", "_watched", "_writing_paused"),
     )
 
@@ -49,6 +59,7 @@ class SocketTransport:
         self._protocol: Callbacks
         # Input.
         self._reading = False
+        self._has_reader = False
         self._input_over = False  # nothing more is taken from the socket
         self._unanswered = False  # nothing was sent since the last read
         self._watched = False
@@ -109,9 +120,8 @@ class SocketTransport:
 
     def pause_reading(self) -> None:
         """Leave input where it is."""
-        if self._reading:
-            self._reading = False
-            self._loop.remove_reader(self._sock.fileno())
+        # The reader goes when it is next called: most pauses are over by then.
+        self._reading = False
 
     def resume_reading(self) -> None:
         """Go on where the pause began."""
@@ -125,8 +135,14 @@ class SocketTransport:
 
     def _add_reader(self) -> None:
         self._look_for_reset()  # uvloop raises RuntimeError then
-        if not self._lost:
+        if not (self._has_reader or self._lost):
+            self._has_reader = True
             self._loop.add_reader(self._sock.fileno(), self._read_ready)
+
+    def _remove_reader(self) -> None:
+        if self._has_reader:
+            self._has_reader = False
+            self._loop.remove_reader(self._sock.fileno())
 
     def end_watch(self) -> None:
         """Look for an RST behind what was read; called by ``SharedByTransports``."""
@@ -146,6 +162,7 @@ class SocketTransport:
     def read(self) -> None:
         """Take a piece from the socket, if it is still wanted: the transport's turn has come."""
         if not self._reading:
+            self._remove_reader()
             return
         size = self._receive(self._protocol.get_buffer(-1))
         if size > 0:
@@ -179,7 +196,7 @@ class SocketTransport:
     def _stop_input(self) -> None:
         self._input_over = True
         self._reading = False
-        self._loop.remove_reader(self._sock.fileno())
+        self._remove_reader()
 
     def _end_of_input(self) -> None:
         keep: bool | None = False
@@ -307,7 +324,7 @@ class SocketTransport:
             return
         self._lost = self._closing = self._ended = self._input_over = True
         self._reading = self._writing_paused = False
-        self._loop.remove_reader(self._sock.fileno())
+        self._remove_reader()
         self._stop_waiting_to_write()
         self._sock.close()
         self._backlog.clear()

@@ -133,6 +133,7 @@ class TLSTransport(SocketTransport):
     def read(self) -> None:
         """Take a piece from the socket, if it is still wanted: the transport's turn has come."""
         if self._input_over or not (self._reading or self._closing):
+            self._remove_reader()
             return
         size = self._receive(self._ciphertext)
         if size < 0:

@@ -194,6 +194,26 @@ def test_pause_before_the_start_of_reading(run):
     run(main())
 
 
+@pytest.mark.parametrize("resumed", ["before its turn", "after its turn"])
+def test_pause_while_it_stands_in_line_to_read(run, resumed):
+    async def main() -> None:
+        shared = SharedByTransports(asyncio.get_running_loop())
+        async with connected(None, unix_pair, shared) as pair:
+            await pair.send(b"once")
+            shared._reads_left = 0
+            assert not shared.may_read(pair.transport)
+            pair.transport.pause_reading()
+            if resumed == "after its turn":
+                await turns()
+                assert not pair.protocol.received
+            pair.transport.resume_reading()
+            await until(lambda: pair.protocol.received == b"once")
+            await pair.send(b", twice")
+            await until(lambda: pair.protocol.received == b"once, twice")
+
+    run(main())
+
+
 def test_one_piece_each_turn(run):
     """However much has come, the others get their turn."""
 

@@ -1,4 +1,4 @@
-"""What a transport calls: ``asyncio.BufferedProtocol``, by its shape and by its name."""
+"""What a transport calls: ``asyncio.BufferedProtocol``, by its shape."""
 
 from __future__ import annotations
 

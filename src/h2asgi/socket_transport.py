@@ -34,18 +34,8 @@ class SocketTransport:
 
     __slots__ = (
         *("_backlog", "_backlog_size", "_closing", "_ended", "_has_reader", "_high", "_input_over"),
-        *(
-            "_loop",
-            "_lost",
-            "_low",
-            "_protocol",
-            "_reading",
-            "_recv_into",
-            "_send",
-            "_shared",
-            "_sock",
-        ),
-        *("_unanswered", "_waiting_to_write", "_watched", "_writing_paused"),
+        *("_loop", "_lost", "_low", "_protocol", "_reading", "_recv_into", "_send", "_shared"),
+        *("_sock", "_unanswered", "_waiting_to_write", "_watched", "_writing_paused"),
     )
 
     def __init__(

@@ -89,8 +89,8 @@ ARROWS = {
     "relief": {"connection", "limits", "tally"},
     "scoreboard": {"tally"},
     "listener": {
-        *{"admission", "callbacks", "protocol", "sockets", "tally", "tls_context", "tls_shared"},
-        *{"tls_transport", "trust"},
+        *{"admission", "callbacks", "protocol", "socket_transport", "sockets", "tally"},
+        *{"tls_context", "tls_shared", "tls_transport", "trust"},
     },
     "connection": {
         *{"closing", "errors", "exchanges", "limits", "outlet", "output", "passage", "protocol"},
@@ -162,7 +162,11 @@ ARROWS = {
     "tcp": set(),
     "timer": set(),
     "tls_shared": set(),
-    "tls_transport": {"callbacks", "tls_context", "tls_handshake", "tls_object", "tls_shared"},
+    "socket_transport": {"callbacks", "tls_shared"},
+    "tls_transport": {
+        *{"callbacks", "socket_transport", "tls_context", "tls_handshake", "tls_object"},
+        *{"tls_shared"},
+    },
     "tls_handshake": {"client_hello", "tls_context"},
     "callbacks": set(),
     "trace": set(),

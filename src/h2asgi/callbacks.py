@@ -1,4 +1,4 @@
-"""What a transport calls: ``asyncio.BufferedProtocol``, by its shape and by its name."""
+"""What a transport calls: ``asyncio.BufferedProtocol``, by its shape."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Callbacks(Protocol):
     def buffer_updated(self, nbytes: int, /) -> None:
         """Take the input that is there."""
 
-    def eof_received(self, /) -> bool:
+    def eof_received(self, /) -> bool | None:
         """Take note that there is no more; says whether to keep the connection open."""
 
     def pause_writing(self, /) -> None:
@@ -29,18 +29,3 @@ class Callbacks(Protocol):
 
     def resume_writing(self, /) -> None:
         """Go on."""
-
-
-_NAMES = [name for name in vars(Callbacks) if not name.startswith("_")]
-
-
-class BufferedProtocol(asyncio.BufferedProtocol):
-    """Callbacks for event loops, which look for asyncio's class.
-
-    A connection is not of that class itself, since attributes of a compiled class that is
-    derived from an interpreted one have to be looked up.
-    """
-
-    def __init__(self, callbacks: Callbacks) -> None:
-        for name in _NAMES:
-            setattr(self, name, getattr(callbacks, name))

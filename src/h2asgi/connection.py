@@ -215,7 +215,7 @@ class Connection:
         if events := engine.take_events():
             self._take(events)
         if engine.reading_suspended and not self._reading_paused:
-            self._update_reading()  # now: uvloop reads up to 32 times before a flush has its turn
+            self._update_reading()  # now: a transport may deliver more before the flush
         self._schedule_flush()
 
     def eof_received(self) -> bool:

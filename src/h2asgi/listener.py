@@ -17,8 +17,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from .admission import Admission, Place
-from .callbacks import BufferedProtocol, Callbacks
+from .callbacks import Callbacks
 from .protocol.proxy import MalformedProxyHeader, ProxyHeader, ProxyHeaderParser
+from .socket_transport import SocketTransport
 from .sockets import ListeningSocket
 from .tally import (
     ADDRESS_LIMIT,
@@ -330,7 +331,6 @@ class Listener:
                 place.leave()
 
     async def _set_up(self, sock: socket.socket, place: Place) -> None:
-        transport: TLSTransport | None = None
         try:
             server = _set_options(sock)
             left = self._handshake_timeout
@@ -340,16 +340,18 @@ class Listener:
                 header = await self._read_header(sock, place)
                 left = max(0.0, left - self._loop.time())
             protocol = self._factory(server, place.leave, header)
-            if self.ssl_context is not None:
-                transport = TLSTransport(self._loop, sock, self.ssl_context, self._shared)
-                await self._shake_hands(transport, left)
+            transport = await self._make_transport(sock, left)
         except BaseException:
             sock.close()  # no transport will
             raise
-        if transport is None:
-            await self._loop.connect_accepted_socket(lambda: BufferedProtocol(protocol), sock)
-        else:
-            transport.start(protocol)
+        transport.start(protocol)
+
+    async def _make_transport(self, sock: socket.socket, timeout: float) -> SocketTransport:
+        if self.ssl_context is None:
+            return SocketTransport(self._loop, sock, self._shared)
+        transport = TLSTransport(self._loop, sock, self.ssl_context, self._shared)
+        await self._shake_hands(transport, timeout)
+        return transport
 
     async def _shake_hands(self, transport: TLSTransport, timeout: float) -> None:
         try:

@@ -1,4 +1,4 @@
-"""What the TLS transports of one loop share: scratch space, turns at reading, a look for resets."""
+"""What transports of one loop share: turns at reading, a look for resets, and what TLS needs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from itertools import islice
 from typing import Final, Protocol
 
 READ_SIZE: Final = 64 * 1024
-"""Octets taken from the socket per wake-up: a peer's share of the loop's time. 2,400 key updates
-fit in, which take 20 to 40 ms."""
+"""Octets of TLS taken from the socket per wake-up: a peer's share of the loop's time. 2,400 key
+updates fit in, which take 20 to 40 ms."""
 
 SCRATCH_SIZE: Final = 96 * 1024
 """Octets of records that are sent at once: what is encrypted together (``WRITE_SIZE``), and answers

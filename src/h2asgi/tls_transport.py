@@ -20,14 +20,14 @@ peer that does not read: deadlines are the protocol's affair.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from .callbacks import Callbacks
+from .socket_transport import SocketTransport
 from .tls_context import ServerContext
 from .tls_handshake import Handshake
 from .tls_object import ENDED, TLSObject
@@ -47,26 +47,19 @@ DISCARD_LIMIT: Final = 1024 * 1024
 ALERTS_LIMIT: Final = 16 * 1024
 """Octets of answers to the TLS layer itself that may wait for a peer that does not read them."""
 
-MAX_BACKLOG_PIECES: Final = 256
-"""Writes that wait before they are joined: each costs some 200 octets beside its content."""
-
 MAX_PLAINTEXT_SIZE: Final = 16 * 1024
 """Octets of data in one TLS record (RFC 8446 section 5.1)."""
 
 
-class TLSTransport:
-    """The server's side of one TLS connection on ``sock``, which it owns from ``start`` on.
+class TLSTransport(SocketTransport):
+    """The server's side of one TLS connection, which owns its socket from ``start`` on.
 
-    An ``asyncio.Transport`` but for the name. ``eof_received`` of its protocol may not keep the
-    connection open, and a broken connection is lost with the error, an OSError.
+    ``eof_received`` of its protocol may not keep the connection open.
     """
 
     __slots__ = (
-        *("_backlog", "_backlog_size", "_closing", "_discarded", "_failure", "_high"),
-        *("_ciphertext", "_handshake", "_recv_into", "_shared", "_unanswered", "_watched"),
-        *("_input_ended", "_input_over", "_loop", "_lost", "_low"),
-        *("_protocol", "_reading", "_scratch", "_sock", "_tls", "_unsent", "_waiting_to_write"),
-        *("_notified", "_writing_paused"),
+        *("_ciphertext", "_discarded", "_failure", "_handshake", "_input_ended", "_scratch"),
+        *("_tls", "_unsent"),
     )
 
     def __init__(
@@ -76,10 +69,9 @@ class TLSTransport:
         context: ServerContext,
         shared: SharedByTransports,
     ) -> None:
-        self._loop = loop
-        self._sock = sock
-        self._recv_into = sock.recv_into
-        self._shared = shared
+        # Output that waits: first this, which is encrypted, then the backlog, which is not.
+        self._unsent: bytes | memoryview = b""
+        super().__init__(loop, sock, shared)
         self._ciphertext = shared.ciphertext
         self._scratch = shared.scratch
         # Until it is over.
@@ -87,26 +79,9 @@ class TLSTransport:
             loop, sock, context, shared.handshake_step, shared.scratch
         )
         self._tls: TLSObject
-        self._protocol: Callbacks
-        # Input.
-        self._reading = False
         self._input_ended = False  # close_notify has come
-        self._input_over = False  # nothing more is taken from the socket
         self._failure: ssl.SSLError | None = None  # of decryption
         self._discarded = 0
-        self._unanswered = False  # nothing was sent since the last read
-        self._watched = False
-        # Output: first what is encrypted, then what is not.
-        self._unsent: bytes | memoryview = b""
-        self._backlog: list[memoryview] = []
-        self._backlog_size = 0
-        self._waiting_to_write = False
-        self._writing_paused = False
-        self.set_write_buffer_limits()
-        # The end.
-        self._closing = False
-        self._notified = False
-        self._lost = False
 
     # The beginning.
 
@@ -123,13 +98,9 @@ class TLSTransport:
         assert self._handshake is not None
         self._tls = self._handshake.tls
         self._handshake = None
-        self._protocol = protocol
-        self._reading = True
-        try:
-            protocol.connection_made(cast(asyncio.Transport, self))
-        except BaseException:
-            self.abort()
-            raise
+        super().start(protocol)
+
+    def _begin_reading(self) -> None:
         # After what the protocol scheduled: session tickets go out with its first octets, and
         # its first input may have come with the client's last message.
         self._loop.call_soon(self._go_on)
@@ -148,83 +119,28 @@ class TLSTransport:
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Give ``socket``, ``tls``, which is a ``TLSObject``, or ``peername``."""
-        if name == "socket":
-            return self._sock
         if name == "tls":
             return self._tls
-        if name == "peername":
-            with suppress(OSError):
-                return self._sock.getpeername()
-        return default
-
-    def is_closing(self) -> bool:
-        """Whether nothing more can be written."""
-        return self._closing
+        return super().get_extra_info(name, default)
 
     def get_write_buffer_size(self) -> int:
         """Octets that the kernel does not have yet; of some of them, their size encrypted."""
         return self._backlog_size + len(self._unsent)
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set the marks for ``pause_writing`` and ``resume_writing``, as asyncio does."""
-        if high is None:
-            high = 64 * 1024 if low is None else 4 * low
-        self._high = high
-        self._low = high // 4 if low is None else low
-
     def can_write_eof(self) -> bool:
-        """TLS has a half-close, of which ``eof_received`` makes no use: no."""
+        """TLS has a half-close, of which no use is made: no."""
         return False
 
     # Input.
 
-    def pause_reading(self) -> None:
-        """Leave input where it is, also what is decrypted already."""
-        if self._reading and not self._closing:
-            self._reading = False
-            self._loop.remove_reader(self._sock.fileno())
-
-    def resume_reading(self) -> None:
-        """Go on where the pause began."""
-        if not self._reading and not self._closing:
-            self._reading = True
-            self._loop.call_soon(self._go_on)
-
-    def _add_reader(self) -> None:
-        self._look_for_reset()  # uvloop raises RuntimeError then
-        if not self._lost:
-            self._loop.add_reader(self._sock.fileno(), self._read_ready)
-
-    def end_watch(self) -> None:
-        """Look for an RST behind what was read; called by ``SharedByTransports``."""
-        self._watched = False
-        self._look_for_reset()
-
-    def _look_for_reset(self) -> None:
-        if self._unanswered and not self._lost:
-            self._unanswered = False
-            if number := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                self._finish(OSError(number, os.strerror(number)))
-
-    def _read_ready(self) -> None:
-        if self._shared.may_read(self):
-            self.read()
-
     def read(self) -> None:
         """Take a piece from the socket, if it is still wanted: the transport's turn has come."""
         if self._input_over or not (self._reading or self._closing):
+            self._remove_reader()
             return
-        try:
-            size = self._recv_into(self._ciphertext)
-        except BlockingIOError:
+        size = self._receive(self._ciphertext)
+        if size < 0:
             return
-        except OSError as error:
-            self._lose(error)
-            return
-        self._unanswered = True
-        if not self._watched:
-            self._watched = True
-            self._shared.watch(self)
         if self._closing:
             self._discard(size)
         elif size:
@@ -241,11 +157,7 @@ class TLSTransport:
             buffer = protocol.get_buffer(-1)
             size = self._fill(buffer)
             if size:
-                try:
-                    protocol.buffer_updated(size)
-                except BaseException:
-                    self.abort()
-                    raise
+                self._deliver(size)
             if self._failure is not None:
                 self._lose(self._failure)
                 return
@@ -277,12 +189,6 @@ class TLSTransport:
             self._failure = error
         return filled
 
-    def _end_of_input(self) -> None:
-        try:
-            self._protocol.eof_received()
-        finally:
-            self.close()
-
     def _discard(self, size: int) -> None:
         """Drop what comes after the end, so that no RST overtakes what went out."""
         self._discarded += size
@@ -290,10 +196,6 @@ class TLSTransport:
             self._stop_input()
             if not self.get_write_buffer_size():
                 self._finish(None)
-
-    def _stop_input(self) -> None:
-        self._input_over = True
-        self._loop.remove_reader(self._sock.fileno())
 
     # Output.
 
@@ -307,57 +209,48 @@ class TLSTransport:
             or self._unsent
             or not self._write_record(data)
         ):
-            self._backlog.append(memoryview(data))
-            self._backlog_size += len(data)
-            if len(self._backlog) > MAX_BACKLOG_PIECES:
-                self._backlog[:] = [memoryview(b"".join(self._backlog))]
+            self._keep(memoryview(data))
             if not self._waiting_to_write:
                 self._flush()
-        if self._backlog_size + len(self._unsent) > self._high and not self._writing_paused:
-            self._writing_paused = True
-            self._protocol.pause_writing()
+        if self._backlog or self._unsent:
+            self._pause_above_mark()
+
+    def write_eof(self) -> None:
+        """Not without close_notify, see ``can_write_eof``."""
+        raise NotImplementedError
 
     def _write_record(self, data: bytes | bytearray | memoryview) -> bool:
         """Do what ``_flush`` does, for the usual case: 1 us instead of 2; says if it was done."""
         try:
             if not self._tls.write(data):
                 return False
-            self._send(self._tls.data_to_send(self._scratch))
             self._unanswered = False
+            if not self._send_records(self._tls.data_to_send(self._scratch)):
+                self._wait_to_write()
         except OSError as error:
             self._lose(error)
         return True
 
-    def _send(self, octets: bytes | memoryview) -> bool:
-        """Give octets to the socket and keep what it does not take; says if it took all."""
+    def _send_waiting(self) -> bool:
+        """Encrypt and send what the socket takes; says whether that was all."""
+        while records := self._unsent or self._encrypt():
+            if not self._send_records(records):
+                return False
+        return True
+
+    def _send_records(self, records: bytes | memoryview) -> bool:
+        """Give records to the socket and keep what it does not take; says if it took all."""
         try:
-            sent = self._sock.send(octets)
+            sent = self._send(records)
         except BlockingIOError:
             sent = 0
-        if sent == len(octets):
+        if sent == len(records):
             self._unsent = b""
             return True
-        rest = octets[sent:]
+        rest = memoryview(records)[sent:]
         # Memory that others share is copied, once.
-        self._unsent = rest if octets is self._unsent else memoryview(bytes(rest))
-        self._wait_to_write()
+        self._unsent = rest if records is self._unsent else memoryview(bytes(rest))
         return False
-
-    def _flush(self) -> None:
-        """Encrypt and send until nothing is left or the socket takes no more."""
-        try:
-            while octets := self._unsent or self._encrypt():
-                if not self._send(octets):
-                    break
-            else:
-                self._stop_waiting_to_write()
-                if self._notified:
-                    self._shut_down()
-        except OSError as error:
-            self._lose(error)
-        if self._writing_paused and self.get_write_buffer_size() <= self._low:
-            self._writing_paused = False
-            self._protocol.resume_writing()
 
     def _encrypt(self) -> bytes | memoryview:
         """Make the next octets for the socket, if there are any."""
@@ -377,20 +270,10 @@ class TLSTransport:
                 del backlog[0]
             else:
                 backlog[0] = data[size:]
-        if self._closing and not backlog and not self._notified:
-            self._notified = True
+        if self._closing and not backlog and not self._ended:
+            self._ended = True
             tls.close_notify()
         return tls.data_to_send(self._scratch)
-
-    def _wait_to_write(self) -> None:
-        if not self._waiting_to_write:
-            self._waiting_to_write = True
-            self._loop.add_writer(self._sock.fileno(), self._flush)
-
-    def _stop_waiting_to_write(self) -> None:
-        if self._waiting_to_write:
-            self._waiting_to_write = False
-            self._loop.remove_writer(self._sock.fileno())
 
     # The end.
 
@@ -405,17 +288,6 @@ class TLSTransport:
         if not self._waiting_to_write and not self._lost:
             self._flush()
 
-    def _shut_down(self) -> None:
-        """Everything is with the kernel."""
-        if self._input_over:
-            self._finish(None)
-        else:
-            self._sock.shutdown(socket.SHUT_WR)
-
-    def abort(self) -> None:
-        """Close at once, without close_notify."""
-        self._finish(None)
-
     def _lose(self, error: OSError) -> None:
         """Break the connection, with the alert that OpenSSL has made, if any."""
         if not self._unsent:
@@ -425,17 +297,8 @@ class TLSTransport:
     def _send_alert(self) -> None:
         if self._tls.unsent:
             with suppress(OSError):
-                self._sock.send(self._tls.data_to_send(self._scratch))
+                self._send(self._tls.data_to_send(self._scratch))
 
     def _finish(self, error: OSError | None) -> None:
-        if self._lost:
-            return
-        self._lost = self._closing = self._input_over = True
-        self._reading = False
-        self._loop.remove_reader(self._sock.fileno())
-        self._stop_waiting_to_write()
-        self._sock.close()
-        self._backlog.clear()
-        self._backlog_size = 0
         self._unsent = b""
-        self._loop.call_soon(self._protocol.connection_lost, error)
+        super()._finish(error)

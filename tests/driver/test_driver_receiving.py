@@ -160,7 +160,7 @@ def test_http1_reading_stops_at_the_window_and_goes_on_when_the_body_is_taken(dr
 
 
 def test_http1_reading_stops_at_once(driver):
-    """uvloop reads many times in a turn of the loop, without a flush in between."""
+    """A transport may deliver several times in a turn of the loop, without a flush in between."""
     driver.serve(silent, http1=HTTP1Config(receive_window=len(FRAME)))
     peer = driver.http1()
     peer.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 import fake_connection
 import pytest
 import trustme
+from clear_peer import unix_pair
+from tls_peer import tcp_pair
 
 from h2asgi import process, server
 from h2asgi.config import TLSConfig
@@ -78,6 +81,12 @@ def contexts(
     client.set_alpn_protocols(["h2"])
     client.minimum_version = client.maximum_version = request.param
     return server, client
+
+
+@pytest.fixture(params=[tcp_pair, unix_pair], ids=["tcp", "unix"])
+def make(request) -> Callable[[], tuple[socket.socket, socket.socket]]:
+    """Make the two ends of a connection in the clear."""
+    return request.param
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Both ends of a TLS connection in one loop: the transport under test, and its client."""
+"""Both ends of a connection in one loop: the transport under test, and its client."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
+from h2asgi.socket_transport import SocketTransport
 from h2asgi.tls_context import ServerContext
 from h2asgi.tls_shared import SharedByTransports
 from h2asgi.tls_transport import TLSTransport
@@ -21,18 +22,22 @@ LARGE = bytes(range(256)) * 4 * 4096  # 4 MiB, far more than the sockets hold
 
 
 class Recorder(asyncio.BufferedProtocol):
-    """Notes what the transport tells; ``pausing`` pauses reading at each piece."""
+    """Notes what the transport tells; ``pausing`` pauses reading at each piece, and ``keeping``
+    keeps the connection open when the peer has ended its side."""
 
-    def __init__(self, buffer_size: int = 256 * 1024, *, pausing: bool = False) -> None:
+    def __init__(
+        self, buffer_size: int = 256 * 1024, *, pausing: bool = False, keeping: bool = False
+    ) -> None:
         self.buffer = memoryview(bytearray(buffer_size))
         self.pausing = pausing
+        self.keeping = keeping
         self.received = bytearray()
         self.events: list[str] = []
         self.error: Exception | None = None
         self.lost = asyncio.Event()
         self.writable = asyncio.Event()
         self.writable.set()
-        self.transport: TLSTransport
+        self.transport: SocketTransport
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -49,7 +54,7 @@ class Recorder(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         self.events.append("eof")
-        return False
+        return self.keeping
 
     def connection_lost(self, error: Exception | None) -> None:
         self.events.append("lost")
@@ -125,8 +130,7 @@ class TLSClient:
         self.sock.close()
 
     def reset(self) -> None:
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.sock.close()
+        reset(self.sock)
 
     async def _take(self) -> None:
         async with asyncio.timeout(HANG):
@@ -156,17 +160,41 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
     return client, server
 
 
-class Pair:
+def reset(sock: socket.socket) -> None:
+    """Close a TCP connection by RST."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+class Ends:
     """What a test works with; at its end, nothing of the transport may be left."""
+
+    def __init__(self, transport: SocketTransport, protocol: Any) -> None:
+        self.transport: Any = transport
+        self.protocol = protocol
+        self.sock: socket.socket = transport.get_extra_info("socket")
+        self.fd = self.sock.fileno()
+
+    async def lost(self) -> None:
+        """Wait for the end, and see that it left nothing behind."""
+        async with asyncio.timeout(HANG):
+            await self.protocol.lost.wait()
+        assert self.protocol.events.count("lost") == 1
+        assert self.sock.fileno() == -1
+        loop = asyncio.get_running_loop()
+        assert not loop.remove_reader(self.fd)
+        assert not loop.remove_writer(self.fd)
+
+
+class Pair(Ends):
+    """The ends of a TLS connection."""
 
     def __init__(self, contexts: tuple[ServerContext, ssl.SSLContext], protocol: Any) -> None:
         ours, theirs = contexts
-        client_sock, self.sock = tcp_pair()
-        self.fd = self.sock.fileno()
+        client_sock, sock = tcp_pair()
         self.client = TLSClient(client_sock, theirs)
-        self.protocol = protocol
         loop = asyncio.get_running_loop()
-        self.transport = TLSTransport(loop, self.sock, ours, SharedByTransports(loop))
+        super().__init__(TLSTransport(loop, sock, ours, SharedByTransports(loop)), protocol)
 
     async def connect(self, piece: int = 65_536, last: bytes = b"") -> None:
         async with asyncio.TaskGroup() as group:
@@ -181,16 +209,6 @@ class Pair:
         """See that closing the client sends FIN: with unread session tickets it sends RST."""
         self.transport.write(b"!")
         assert await self.client.read() == b"!"
-
-    async def lost(self) -> None:
-        """Wait for the end, and see that it left nothing behind."""
-        async with asyncio.timeout(HANG):
-            await self.protocol.lost.wait()
-        assert self.protocol.events.count("lost") == 1
-        assert self.sock.fileno() == -1
-        loop = asyncio.get_running_loop()
-        assert not loop.remove_reader(self.fd)
-        assert not loop.remove_writer(self.fd)
 
 
 @contextlib.asynccontextmanager

@@ -15,7 +15,7 @@ from attacked_server import HANG, ask, connect, hello, leave, serving, until, vi
 from h2asgi import connection, listener, process
 from h2asgi import server as server_module
 from h2asgi.config import Limits, Timeouts
-from h2asgi.tls_handshake import Handshake
+from h2asgi.tls_context import ServerContext
 from h2asgi.tls_shared import HANDSHAKES_PER_TURN
 
 OK = b"HTTP/1.1 200 OK"
@@ -192,15 +192,21 @@ def test_a_turn_calculates_few_steps_of_handshakes(run, certificate, monkeypatch
     """So a burst of handshakes does not hold up who is there."""
     steps: list[int] = []
 
-    is_done = Handshake._is_done
+    class Counted:
+        def __init__(self, context: ServerContext) -> None:
+            self._tls = begin(context)
 
-    def counted(handshake: Handshake) -> bool:
-        if not any(steps[-1:]):
-            asyncio.get_running_loop().call_soon(lambda: steps.append(0))
-        steps[-1] += 1
-        return is_done(handshake)
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._tls, name)
 
-    monkeypatch.setattr(Handshake, "_is_done", counted)
+        def do_handshake(self) -> bool:
+            if not any(steps[-1:]):
+                asyncio.get_running_loop().call_soon(lambda: steps.append(0))
+            steps[-1] += 1
+            return self._tls.do_handshake()
+
+    begin = ServerContext.begin
+    monkeypatch.setattr(ServerContext, "begin", lambda context: Counted(context))
 
     async def main() -> None:
         async with serving(certfile=certificate.certfile) as server:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from trustme import KeyType
 
 from h2asgi import tls
+from h2asgi.banner import COMPILED
 from h2asgi.config import TLSConfig
 from h2asgi.errors import ConfigurationError
 from h2asgi.tls import certificate_warnings, create_context
@@ -412,6 +413,7 @@ def test_auto_is_the_newer_openssl(
     assert choose(tls_engine) == tls_engine
 
 
+@pytest.mark.skipif(COMPILED, reason="a compiled module is not imported twice")
 def test_an_engine_that_is_missing_is_named(
     choose: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from trustme import KeyType
 
-from h2asgi import tls
+from h2asgi import key_pairs, tls
 from h2asgi.banner import COMPILED
 from h2asgi.config import TLSConfig
 from h2asgi.errors import ConfigurationError
@@ -427,3 +427,44 @@ def test_an_engine_that_is_missing_is_named(
     assert str(caught.value) == (
         "--tls-engine pyopenssl needs pyOpenSSL: pip install 'h2asgi[fast]'"
     )
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_renewed_pair_is_shown_and_sessions_go_on(
+    certificates: Certificates, version: ssl.TLSVersion
+) -> None:
+    pair = settings(certificates.pair())
+    server, peer = context(pair), client(certificates, "h2")
+    peer.minimum_version = peer.maximum_version = version
+    ours, theirs = handshake(server, peer)
+    assert not ours.resumed
+    certificates.pair(end=timedelta(days=90))
+    renewed = key_pairs.read(pair)
+    key_pairs.replace_all(server, renewed, check_authority=False)
+    resumed, _ = handshake(server, peer, theirs.session)
+    assert resumed.resumed
+    assert resumed.alpn() == "h2"
+    anew, seen = handshake(server, peer)
+    assert not anew.resumed
+    assert seen.getpeercert(True) == renewed[0].leaf != theirs.getpeercert(True)
+    assert anew.server_cert != ours.server_cert
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_data_goes_both_ways_and_ends(certificates: Certificates, version: ssl.TLSVersion) -> None:
+    peer = client(certificates)
+    peer.minimum_version = peer.maximum_version = version
+    ours, _ = handshake(context(settings(certificates.pair())), peer)
+    assert (ours.pending, ours.unsent) == (0, 0)
+    assert ours.version() == version.name.replace("v1_", "v1.")
+    assert ours.cipher().endswith(("GCM-SHA384", "GCM_SHA384"))
+    buffer = memoryview(bytearray(100))
+    assert ours.read(buffer, 0) == 0
+    assert ours.write(memoryview(bytes(100_000))) == 100_000
+    assert ours.unsent > 100_000
+    first = bytes(ours.data_to_send(memoryview(bytearray(60_000))))
+    assert len(first) + ours.unsent > 100_000
+    ours.receive(memoryview(b"no record at all"), 16)
+    with pytest.raises(ssl.SSLError):
+        ours.read(buffer, 50)
+    ours.close_notify()

@@ -214,9 +214,7 @@ class Connection:
         engine.receive_data(data, self._loop.time())
         if events := engine.take_events():
             self._take(events)
-        if engine.reading_suspended and not self._reading_paused:
-            self._update_reading()  # now: a transport may deliver more before the flush
-        self._schedule_flush()
+        self._schedule_flush()  # which pauses reading if the application has not taken enough
 
     def eof_received(self) -> bool:
         """Let answers go out to a client that has only shut down its sending side."""

@@ -191,9 +191,9 @@ def _introduction(results: Results) -> str:
     return (
         f"h2asgi beside {rivals} configurations of other servers, measured on {when} by "
         "`python -m benchmarks`, one worker on one core. `h2asgi` is the compiled "
-        "build on uvloop, ngh2 and httptools, `h2asgi pure` runs interpreted on asyncio, h2 and "
-        "h11. nginx, which runs no application, shows the limit of the machine. Figures depend on "
-        "the machine; compare the ratios."
+        "build on uvloop, ngh2, httptools and pyOpenSSL, `h2asgi pure` runs interpreted on "
+        "asyncio, h2, h11 and Python's ssl. nginx, which runs no application, shows the limit of "
+        "the machine. Figures depend on the machine; compare the ratios."
     )
 
 

@@ -102,13 +102,14 @@ def _h2asgi(launch: Launch) -> list[str]:
 def _h2asgi_fast(launch: Launch) -> list[str]:
     # Named, not left to auto: a part that is missing is an error, not a slower figure.
     engines = ["--loop", "uvloop", "--http1-engine", "httptools", "--http2-engine", "ngh2"]
-    return [*_h2asgi(launch), *engines, "--ws-engine", "websockets"]
+    return [*_h2asgi(launch), *engines, "--tls-engine", "pyopenssl", "--ws-engine", "websockets"]
 
 
 def _h2asgi_pure(launch: Launch) -> list[str]:
     engines = ["--loop", "asyncio", "--http1-engine", "h11", "--http2-engine", "h2"]
     interpreted = ["env", f"PYTHONPATH={SOURCE}"]  # ahead of what is installed, and compiled
-    return [*interpreted, *_h2asgi(launch), *engines, "--ws-engine", "wsproto"]
+    engines += ["--tls-engine", "ssl", "--ws-engine", "wsproto"]
+    return [*interpreted, *_h2asgi(launch), *engines]
 
 
 def _granian(launch: Launch) -> list[str]:
@@ -199,7 +200,10 @@ SERVERS = {
     server.name: server
     for server in (
         Server(
-            "h2asgi", "h2asgi", _h2asgi_fast, extras=("uvloop", "ngh2", "httptools", "websockets")
+            "h2asgi",
+            "h2asgi",
+            _h2asgi_fast,
+            extras=("uvloop", "ngh2", "httptools", "pyOpenSSL", "websockets"),
         ),
         Server("h2asgi pure", "h2asgi", _h2asgi_pure),
         Server("granian", "granian", _granian, extras=("uvloop",)),

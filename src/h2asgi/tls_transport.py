@@ -4,7 +4,7 @@ It takes the place of the event loops' own TLS for two reasons. Theirs keeps
 half a mebibyte for each connection that has once received a body, asyncio's a
 quarter from the start; here it is under 20 KiB, and at most 200. And theirs reads
 for as long as a peer sends, so that one that sends nothing but key updates
-(RFC 8446 section 4.6.3) holds up all others; here a wake-up takes one piece, and
+(RFC 8446 section 4.6.3) holds up all others; here a wake-up takes one piece of that, and
 ``tls_shared`` says whose turn it is.
 
 What arrives is decrypted straight into the protocol's buffer. What is written
@@ -32,6 +32,10 @@ from .tls_context import ServerContext
 from .tls_handshake import Handshake
 from .tls_object import ENDED, TLSObject
 from .tls_shared import SharedByTransports
+
+MAX_READS: Final = 4
+"""Pieces taken from the socket in a turn, as long as they are full and mostly data: bodies wake
+applications less often. What has no data, such as key updates, has one."""
 
 WRITE_SIZE: Final = 64 * 1024
 """Octets encrypted before they are sent: few calls of the kernel, and a small rest to keep.
@@ -138,32 +142,43 @@ class TLSTransport(SocketTransport):
         if self._input_over or not (self._reading or self._closing):
             self._remove_reader()
             return
+        for _ in range(MAX_READS):
+            if not self._read_piece():
+                break
+
+    def _read_piece(self) -> bool:
+        """Take what fits into the scratch space; says whether there is likely to be more."""
         size = self._receive(self._ciphertext)
         if size < 0:
-            return
+            return False
         if self._closing:
             self._discard(size)
         elif size:
             self._tls.receive(self._ciphertext, size)
-            self._decrypt()
+            return self._decrypt() > size // 2 and size == len(self._ciphertext)
         else:  # TCP's FIN, with close_notify before it or without
             self._stop_input()
             self._end_of_input()
+        return False
 
-    def _decrypt(self) -> None:
-        """Hand on what has arrived, until that is all or the protocol wants no more."""
-        tls, protocol = self._tls, self._protocol
+    def _decrypt(self) -> int:
+        """Hand on what has arrived, until that is all or the protocol wants no more.
+
+        Gives the octets of data, 0 if no more are wanted.
+        """
+        tls, protocol, delivered = self._tls, self._protocol, 0
         while self._reading and not self._closing:
             buffer = protocol.get_buffer(-1)
             size = self._fill(buffer)
             if size:
                 self._deliver(size)
+                delivered += size
             if self._failure is not None:
                 self._lose(self._failure)
-                return
+                return 0
             if self._input_ended:
                 self._end_of_input()
-                return
+                return 0
             if not tls.pending and size < len(buffer):
                 break
         if self._waiting_to_write:
@@ -172,6 +187,7 @@ class TLSTransport(SocketTransport):
         elif (tls.unsent or self._backlog) and not self._lost:
             # The TLS layer answers something, or could not encrypt before it had read.
             self._flush()
+        return delivered if self._reading else 0
 
     def _fill(self, buffer: memoryview) -> int:
         """Decrypt into ``buffer``; notes if the input ends or breaks behind that."""

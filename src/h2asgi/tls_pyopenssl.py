@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import ssl
 from dataclasses import dataclass
+from sys import intern
 from typing import Any, Final
 
 from cryptography.hazmat.bindings.openssl.binding import Binding
@@ -71,20 +72,44 @@ class PyOpenSSLTLS(TLSObject):
 
     def __init__(self, connection: SSL.Connection) -> None:
         inner: Any = connection
-        self._connection = inner
+        self._connection: Any = inner  # until the handshake is done: it takes a kilobyte
+        self._context = inner.get_context()  # whose callbacks OpenSSL may call until the end
         self._ssl = inner._ssl
         self._incoming = inner._into_ssl
         self._outgoing = inner._from_ssl
+        self._has_first_buffers = True
+        self._version = self._cipher = ""
+        self._alpn: str | None = None
+        self._leaf: bytes | None = None
+        self._chains: tuple[list[bytes], list[bytes]] | None = None
 
     def do_handshake(self) -> bool:
         """See ``TLSObject``."""
+        if self._connection is None:
+            return True
         try:
             self._connection.do_handshake()
         except SSL.WantReadError:
             return False
         except SSL.Error as error:
             raise _error(error) from None
+        self._note_facts(self._connection)
+        self._connection = None
         return True
+
+    def _note_facts(self, connection: Any) -> None:
+        self._version = intern(connection.get_protocol_version_name())
+        self._cipher = intern(connection.get_cipher_name())
+        if chosen := connection.get_alpn_proto_negotiated():
+            self._alpn = intern(chosen.decode())
+        leaf = connection.get_peer_certificate()
+        if leaf is not None:
+            self._leaf = _encoded(leaf)
+            verified = [_encoded(each) for each in connection.get_verified_chain() or ()]
+            sent = [_encoded(each) for each in connection.get_peer_cert_chain() or ()]
+            if self._leaf not in sent:
+                sent.insert(0, self._leaf)  # OpenSSL leaves it out on the server's side
+            self._chains = verified, sent
 
     def receive(self, buffer: memoryview, size: int) -> None:
         """See ``TLSObject``."""
@@ -135,23 +160,30 @@ class PyOpenSSLTLS(TLSObject):
     def data_to_send(self, scratch: memoryview) -> bytes | memoryview:
         """See ``TLSObject``."""
         size: int = _bio_read(self._outgoing, _scratch.of(scratch), len(scratch))
+        if self._has_first_buffers and self._connection is None:
+            self._drop_first_buffers()
         return scratch[:size] if size > 0 else b""
+
+    def _drop_first_buffers(self) -> None:
+        """Begin with new buffers: they keep the size of the most that was in them, and the
+        handshake's messages are larger than what an idle connection has sent."""
+        if not (self.pending or self.unsent):
+            self._has_first_buffers = False
+            self._incoming = _lib.BIO_new(_lib.BIO_s_mem())
+            self._outgoing = _lib.BIO_new(_lib.BIO_s_mem())
+            _lib.SSL_set_bio(self._ssl, self._incoming, self._outgoing)  # frees the others
 
     def version(self) -> str:
         """See ``TLSObject``."""
-        name: str = self._connection.get_protocol_version_name()
-        return name
+        return self._version
 
     def cipher(self) -> str:
         """See ``TLSObject``."""
-        name: str | None = self._connection.get_cipher_name()
-        assert name is not None
-        return name
+        return self._cipher
 
     def alpn(self) -> str | None:
         """See ``TLSObject``."""
-        chosen: bytes = self._connection.get_alpn_proto_negotiated()
-        return chosen.decode() or None
+        return self._alpn
 
     @property
     def resumed(self) -> bool:
@@ -160,17 +192,11 @@ class PyOpenSSLTLS(TLSObject):
 
     def client_certificate(self) -> bytes | None:
         """See ``TLSObject``."""
-        leaf = self._connection.get_peer_certificate()
-        return None if leaf is None else _encoded(leaf)
+        return self._leaf
 
     def client_chains(self) -> tuple[list[bytes], list[bytes]]:
         """See ``TLSObject``."""
-        leaf = self.client_certificate()
-        verified = [_encoded(each) for each in self._connection.get_verified_chain() or ()]
-        sent = [_encoded(each) for each in self._connection.get_peer_cert_chain() or ()]
-        if leaf is not None and leaf not in sent:
-            sent.insert(0, leaf)  # OpenSSL leaves it out on the server's side
-        return verified, sent
+        return self._chains or ([], [])
 
 
 def _encoded(certificate: crypto.X509) -> bytes:

@@ -2,7 +2,7 @@
 
 It takes the place of the event loops' own TLS for two reasons. Theirs keeps
 half a mebibyte for each connection that has once received a body, asyncio's a
-quarter from the start; here it is under 20 KiB, and at most 200. And theirs reads
+quarter from the start; here it is under 25 KiB, and at most 200. And theirs reads
 for as long as a peer sends, so that one that sends nothing but key updates
 (RFC 8446 section 4.6.3) holds up all others; here a wake-up takes one piece of that, and
 ``tls_shared`` says whose turn it is.

@@ -10,8 +10,7 @@ import pytest
 from tls_peer import HANG, LARGE, MIB, Pair, Recorder, connected, turns, until
 
 from h2asgi.tls_shared import READ_SIZE
-from h2asgi.tls_transport import MAX_READS
-from h2asgi.tls_transport import WRITE_SIZE
+from h2asgi.tls_transport import MAX_READS, WRITE_SIZE
 
 pytestmark = pytest.mark.usefixtures("no_complaints")
 

@@ -1,7 +1,7 @@
 """SSLContext from TLSConfig: certificates, protocol versions, cipher suites, ALPN.
 
-Everything is tried with Python's ``ssl``, which says what is wrong with it. Where ``pyopenssl``
-is the engine, connections are then made by contexts of that, with the same settings.
+Settings are tried with Python's ``ssl``, which says what is wrong with them. Where ``pyopenssl``
+is the engine, connections are made by contexts of that, with the same settings.
 
 Client certificates are verified by OpenSSL, by the rules for its purpose
 "sslclient": one that is not valid ends the handshake, also where none is
@@ -243,7 +243,7 @@ class _Authorities:
         if tls.crl_file is not None:
             lists = contents(tls.crl_file, "revocation list")
             certificates.check_revocation_lists(tls.crl_file, lists)
-            self.contents += lists
+            self.contents += b"\n" + lists  # not every editor ends the last line
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Authorities) and self.contents == other.contents

@@ -6,7 +6,7 @@ vector instructions, and takes three times as long for what is large. It also la
 groups against quantum computers.
 
 pyOpenSSL's own methods make contexts and connections. What every record goes through calls
-OpenSSL itself, by the functions and the three pointers that pyOpenSSL works with: its
+OpenSSL itself, by the functions and the pointers that pyOpenSSL works with: its
 ``recv_into`` and ``send`` cost 2 us each beside what OpenSSL does, and its ``bio_read`` fills
 memory with zeros first.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from sys import intern
 from typing import Any, Final
@@ -70,9 +71,13 @@ _scratch: Final = _Address()
 class PyOpenSSLTLS(TLSObject):
     """By pyOpenSSL."""
 
-    def __init__(self, connection: SSL.Connection) -> None:
+    def __init__(self, connection: SSL.Connection, *, logs_keys: bool) -> None:
         inner: Any = connection
-        self._connection: Any = inner  # until the handshake is done: it takes a kilobyte
+        # Until the handshake is done, as it takes a kilobyte; or for good, as pyOpenSSL
+        # looks it up for each key, and keys are updated later on (RFC 8446 section 4.6.3).
+        self._connection: Any = inner
+        self._logs_keys = logs_keys
+        self._is_established = False
         self._context = inner.get_context()  # whose callbacks OpenSSL may call until the end
         self._ssl = inner._ssl
         self._incoming = inner._into_ssl
@@ -85,7 +90,7 @@ class PyOpenSSLTLS(TLSObject):
 
     def do_handshake(self) -> bool:
         """See ``TLSObject``."""
-        if self._connection is None:
+        if self._is_established:
             return True
         try:
             self._connection.do_handshake()
@@ -94,7 +99,9 @@ class PyOpenSSLTLS(TLSObject):
         except SSL.Error as error:
             raise _error(error) from None
         self._note_facts(self._connection)
-        self._connection = None
+        self._is_established = True
+        if not self._logs_keys:
+            self._connection = None
         return True
 
     def _note_facts(self, connection: Any) -> None:
@@ -140,11 +147,7 @@ class PyOpenSSLTLS(TLSObject):
             return 0
         if error == _ZERO_RETURN:
             return ENDED
-        reasons = []
-        while code := _lib.ERR_get_error():  # or it would be found behind the next call
-            text = _lib.ERR_reason_error_string(code)
-            reasons.append("unknown" if text == _ffi.NULL else _ffi.string(text).decode())
-        raise ssl.SSLError(error, f"[SSL] {', '.join(reasons) or 'broken'}")
+        raise _queued_error(error)
 
     def close_notify(self) -> None:
         """See ``TLSObject``."""
@@ -160,7 +163,7 @@ class PyOpenSSLTLS(TLSObject):
     def data_to_send(self, scratch: memoryview) -> bytes | memoryview:
         """See ``TLSObject``."""
         size: int = _bio_read(self._outgoing, _scratch.of(scratch), len(scratch))
-        if self._has_first_buffers and self._connection is None:
+        if self._has_first_buffers and self._is_established:
             self._drop_first_buffers()
         return scratch[:size] if size > 0 else b""
 
@@ -169,9 +172,11 @@ class PyOpenSSLTLS(TLSObject):
         handshake's messages are larger than what an idle connection has sent."""
         if not (self.pending or self.unsent):
             self._has_first_buffers = False
-            self._incoming = _lib.BIO_new(_lib.BIO_s_mem())
-            self._outgoing = _lib.BIO_new(_lib.BIO_s_mem())
-            _lib.SSL_set_bio(self._ssl, self._incoming, self._outgoing)  # frees the others
+            incoming, outgoing = (_lib.BIO_new(_lib.BIO_s_mem()) for _ in range(2))
+            if _ffi.NULL in (incoming, outgoing):
+                raise MemoryError
+            self._incoming, self._outgoing = incoming, outgoing
+            _lib.SSL_set_bio(self._ssl, incoming, outgoing)  # frees the others
 
     def version(self) -> str:
         """See ``TLSObject``."""
@@ -199,15 +204,32 @@ class PyOpenSSLTLS(TLSObject):
         return self._chains or ([], [])
 
 
+def _use_key(context: Any, key: Any) -> None:
+    """As it is: pyOpenSSL's own method makes of a key for PSS alone (RFC 4055) a usual RSA key,
+    which does not match the certificate."""
+    if _lib.SSL_CTX_use_PrivateKey(context._context, key._pkey) != 1:
+        raise _queued_error(_lib.SSL_ERROR_SSL)
+
+
 def _encoded(certificate: crypto.X509) -> bytes:
-    return crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
+    octets: bytes = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
+    return octets
 
 
 def _error(error: SSL.Error | crypto.Error) -> ssl.SSLError:
     """Say in the terms of Python's ``ssl`` what pyOpenSSL has found."""
-    reasons = [entry[-1] for entry in error.args[0]] if error.args else []
-    text = ", ".join(map(str, reasons)) if isinstance(reasons, list) else ""
-    return ssl.SSLError(1, f"[SSL] {text or type(error).__name__}")
+    queue = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    text = ", ".join(str(entry[-1]) for entry in queue)
+    return ssl.SSLError(_lib.SSL_ERROR_SSL, f"[SSL] {text or type(error).__name__}")
+
+
+def _queued_error(kind: int) -> ssl.SSLError:
+    """Take what OpenSSL has noted, or it would be found behind the next call."""
+    reasons = []
+    while code := _lib.ERR_get_error():
+        text = _lib.ERR_reason_error_string(code)
+        reasons.append("unknown" if text == _ffi.NULL else _ffi.string(text).decode())
+    return ssl.SSLError(kind, f"[SSL] {', '.join(reasons) or 'broken'}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +286,8 @@ class Settings:
 
     def _log_key(self, connection: SSL.Connection, line: bytes) -> None:
         assert self.key_log is not None
-        os.write(self.key_log, line + b"\n")
+        with suppress(OSError):  # a full disk ends no connection
+            os.write(self.key_log, line + b"\n")
 
 
 class Contexts:
@@ -285,8 +308,8 @@ class Contexts:
         try:
             context = self._settings.make()
             context.use_certificate_chain_file(certfile)
-            loaded: Any = crypto.load_privatekey(crypto.FILETYPE_PEM, key, password.encode())
-            context.use_privatekey(loaded.to_cryptography_key())
+            loaded = crypto.load_privatekey(crypto.FILETYPE_PEM, key, password.encode())
+            _use_key(context, loaded)
             context.check_privatekey()
         except (SSL.Error, crypto.Error) as error:
             raise _error(error) from None
@@ -302,4 +325,4 @@ class Contexts:
         if newest is not first:
             connection.set_context(newest)
         connection.set_accept_state()
-        return PyOpenSSLTLS(connection)
+        return PyOpenSSLTLS(connection, logs_keys=self._settings.key_log is not None)

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 READ_SIZE: Final = 64 * 1024
-"""Octets of TLS taken from the socket per wake-up: a peer's share of the loop's time. 2,400 key
+"""Octets taken from the socket at once: a peer's share of the loop's time. In TLS 2,400 key
 updates fit in, which take 20 to 40 ms."""
 
 SCRATCH_SIZE: Final = 96 * 1024

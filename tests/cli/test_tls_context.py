@@ -155,6 +155,16 @@ def test_ciphers_that_leave_nothing_are_refused(certificates: Certificates, suit
         context(settings(certificates.pair(), ciphers=suite))
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_key_for_pss_alone_serves(version: ssl.TLSVersion) -> None:
+    """RFC 4055. cryptography makes none: ``openssl req -x509 -newkey rsa-pss`` did."""
+    file = str(Path(__file__).parent / "pss.pem")
+    peer = ssl.create_default_context(cafile=file)
+    peer.minimum_version = peer.maximum_version = version
+    ours, _ = handshake(context(TLSConfig(certfile=file)), peer)
+    assert ours.version() == version.name.replace("v1_", "v1.")
+
+
 def both_in_one(certificates: Certificates, order: Callable[[str, str], str]) -> TLSConfig:
     pair = certificates.pair()
     together = certificates.folder / "both.pem"

@@ -238,6 +238,14 @@ def test_a_revocation_list_that_is_out_of_date_lets_nobody_in(
         _ssl(server, authority["good"], "1.3", "HTTP/2")
 
 
+def test_the_last_line_of_the_authorities_need_not_end(asking: Serve, tmp_path: Path) -> None:
+    authority = ClientAuthority(tmp_path)
+    file = Path(authority.ca_file)
+    file.write_bytes(file.read_bytes().rstrip())
+    server = asking(ca_certs=authority.ca_file, crl_file=authority.crl_file)
+    _ssl(server, authority["good"], "1.3", "HTTP/2")
+
+
 @pytest.mark.parametrize("cert_reqs", ["optional", "required"])
 def test_a_session_is_resumed_with_the_certificate_it_began_with(
     asking: Serve, authority: ClientAuthority, cert_reqs: str, version: str, protocol: str

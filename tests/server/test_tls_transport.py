@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import shutil
 import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -182,6 +183,41 @@ def test_key_updates(run, contexts):
         assert protocol.received == b"one\ntwo\nthree\n"
 
     run(main())
+
+
+@pytest.fixture
+def key_log(tmp_path, monkeypatch) -> Path:
+    path = tmp_path / "keys"
+    monkeypatch.setenv("SSLKEYLOGFILE", str(path))
+    return path
+
+
+@pytest.mark.parametrize("contexts", [ssl.TLSVersion.TLSv1_3], indirect=True)
+def test_updated_keys_are_logged(run, key_log, contexts, capfd):
+    async def main() -> None:
+        await openssl_client(contexts, [b"one\n", b"K\n", b"two\n"])
+
+    run(main())
+    names = [line.split()[0] for line in key_log.read_text().splitlines()]
+    assert {"CLIENT_TRAFFIC_SECRET_N", "SERVER_TRAFFIC_SECRET_N"} <= set(names)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.fixture
+def full_disk(monkeypatch) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", "/dev/full")
+
+
+@pytest.mark.parametrize("contexts", [ssl.TLSVersion.TLSv1_3], indirect=True)
+@pytest.mark.parametrize("tls_engine", ["pyopenssl"], indirect=True)  # the other: Python's affair
+def test_a_key_log_on_a_full_disk_ends_no_connection(run, full_disk, contexts, capfd):
+    async def main() -> None:
+        async with connected(contexts) as pair:
+            await pair.client.write(b"ping")
+            await until(lambda: pair.protocol.received == b"ping")
+
+    run(main())
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("contexts", [ssl.TLSVersion.TLSv1_2], indirect=True)

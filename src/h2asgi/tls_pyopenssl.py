@@ -29,6 +29,7 @@ from .tls_object import ENDED, TLSObject
 _ffi: Final[Any] = Binding.ffi
 _lib: Final[Any] = Binding().lib
 _from_buffer: Final[Any] = _ffi.from_buffer
+_cast: Final[Any] = _ffi.cast
 _bio_read: Final[Any] = _lib.BIO_read
 _bio_write: Final[Any] = _lib.BIO_write
 _bio_size: Final[Any] = _lib.BIO_get_mem_data
@@ -47,6 +48,15 @@ for _name in ("_ssl", "_into_ssl", "_from_ssl"):
         raise ImportError(f"connections of this pyOpenSSL have no {_name}")
 
 
+def _pointer(buffer: bytes | bytearray | memoryview) -> Any:
+    """Give a pointer to a buffer that somebody else keeps.
+
+    One that keeps it itself would be an export of the memoryview: where a traceback holds both
+    and is in a cycle, Python 3.11, and 3.12 before 3.12.7, crash (CPython issue 77894).
+    """
+    return _cast("char *", _from_buffer(buffer))
+
+
 class _Address:
     """Where a buffer is: the same one nearly always, as a loop has one of each kind.
 
@@ -59,7 +69,7 @@ class _Address:
     def of(self, buffer: memoryview) -> Any:
         last = self._last
         if last[0] is not buffer:
-            last = self._last = (buffer, _from_buffer(buffer))
+            last = self._last = (buffer, _pointer(buffer))
         return last[1]
 
 
@@ -137,7 +147,7 @@ class PyOpenSSLTLS(TLSObject):
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """See ``TLSObject``."""
-        octets = data if type(data) is bytes else _from_buffer(data)
+        octets = data if type(data) is bytes else _pointer(data)
         size: int = _ssl_write(self._ssl, octets, len(data))
         return size if size > 0 else self._no_result(size)
 

@@ -478,3 +478,19 @@ def test_data_goes_both_ways_and_ends(certificates: Certificates, version: ssl.T
     with pytest.raises(ssl.SSLError):
         ours.read(buffer, 50)
     ours.close_notify()
+
+
+def test_an_error_has_no_hold_on_buffers(certificates: Certificates) -> None:
+    """Or Python 3.11 may crash when it collects the traceback, see ``tls_pyopenssl._pointer``."""
+    ours, _ = handshake(context(settings(certificates.pair())), client(certificates))
+    given, taken = memoryview(b"no record at all"), memoryview(bytearray(100))
+    ours.receive(given, 16)
+    with pytest.raises(ssl.SSLError) as reading:
+        ours.read(taken, 0)
+    sent = memoryview(b"never")
+    with pytest.raises(ssl.SSLError) as writing:
+        ours.write(sent)
+    assert reading.tb
+    assert writing.tb
+    for view in (given, taken, sent):
+        view.release()

@@ -259,8 +259,10 @@ def test_a_trace_is_told_of_every_request():
     ]
 
 
-def test_the_start_up_lines_say_what_and_where(caplog, dev_certificate):
-    tls = TLSConfig(certfile=str(dev_certificate))
+def test_the_start_up_lines_say_what_and_where(caplog, dev_certificate, tls_engine):
+    """Python's own TLS goes without saying."""
+    tls = TLSConfig(certfile=str(dev_certificate), engine=tls_engine)
+    named = {"ssl": "", "pyopenssl": ", pyopenssl"}[tls_engine]
     http2 = HTTP2Config(engine="h2")
     started = Config(bind=BindConfig(port=0), tls=tls, http2=http2)
 
@@ -270,8 +272,8 @@ def test_the_start_up_lines_say_what_and_where(caplog, dev_certificate):
         first, second, *_ = (r.getMessage() for r in caplog.records if r.name == "h2asgi")
         assert first == (
             f"h2asgi {h2asgi.__version__} serves HTTP/2 and HTTP/1.1 over TLS"
-            f" ({'compiled; ' * COMPILED}engines h2, {http1_engine(HTTP1Config()).name};"
-            " loop asyncio)"
+            f" ({'compiled; ' * COMPILED}engines h2, {http1_engine(HTTP1Config()).name}"
+            f"{named}; loop asyncio)"
         )
         assert second == f"https://localhost:{port}"
 

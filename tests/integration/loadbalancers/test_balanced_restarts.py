@@ -56,6 +56,7 @@ ALONE = {
     "fall 1": "fall 10",  # of a health check that waits in the kernel with the others
     "    server 10.0.0.6:8000 max_fails=1 fail_timeout=2s;\n": "",
     "max_fails=1": "max_fails=0",
+    "keepalive_timeout 60s": "keepalive_timeout 900ms",
     "retry=0": "retry=0 disablereuse=on",  # docs/deploy/apache.md
 }
 """What the documents say of a single instance."""

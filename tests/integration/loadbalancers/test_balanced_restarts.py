@@ -45,11 +45,11 @@ CLIENTS, RATE = 4, 50
 """Connections to the load balancer, and requests of each in a second."""
 
 CHECKS = {
-    "inter 2s": "inter 200ms",
-    "health_interval 2s": "health_interval 200ms",
-    "interval: 2s": "interval: 0.2s",
+    "inter 2s": "inter 500ms",
+    "health_interval 2s": "health_interval 500ms",
+    "interval: 2s": "interval: 0.5s",
 }
-DELAY = 1.0
+DELAY = 2.0
 """Seconds that an instance waits before it drains: several checks."""
 
 ALONE = {

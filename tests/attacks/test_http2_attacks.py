@@ -30,13 +30,16 @@ from http2_peer import (
     window_update,
 )
 
-from h2asgi.config import HTTP2Config, LogConfig
+from h2asgi.config import HTTP2Config, Limits, LogConfig
 from h2asgi.errors import ErrorCode
 
 MOST = 64 * 1024 * 1024
 """Octets after which an attack gives up: more than any budget lets through."""
 
 STREAMS = 128
+
+SLOWLY = Limits(http2_reset_rate=1, http2_control_rate=1)
+"""Budgets of the usual size, which a machine that is slow does not find full again."""
 
 _encoder = Encoder()
 HEAD, AGAIN = _encoder.encode(GET), _encoder.encode(GET)
@@ -135,7 +138,7 @@ def test_who_sends_without_end_is_told_to_calm_down(engine_factory: Any, name: s
 
     async def main() -> None:
         log = LogConfig(access_log=False)
-        async with serving(app, http2=http2, log=log) as server:
+        async with serving(app, http2=http2, log=log, limits=SLOWLY) as server:
             attacking = asyncio.create_task(attack(await connect(server), ATTACKS[name]()))
             while not attacking.done():
                 assert await visit(server) == b"HTTP/1.1 200 OK"

@@ -122,6 +122,7 @@ class Client:
         return head[3], head[4], int.from_bytes(head[5:], "big"), payload
 
 
+@pytest.mark.timeout(10 * HANG)
 @pytest.mark.parametrize("engine", ENGINES["http2"])
 def test_a_hundred_thousand_messages_each_way(
     serve: Callable[..., BackgroundServer], engine: str, measured: Callable[[str], None]
@@ -149,7 +150,7 @@ async def _exchange(server: BackgroundServer) -> Client:
         server_hostname="localhost",
     )
     client = Client(reader, writer)
-    async with asyncio.timeout(HANG):
+    async with asyncio.timeout(9 * HANG):
         await client.begin()
         await asyncio.gather(client.send(), client.receive())
     writer.transport.abort()

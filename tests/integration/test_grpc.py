@@ -180,7 +180,8 @@ def test_a_cancelled_call_is_a_disconnect(channel: Any, method: str) -> None:
 
 def test_a_deadline_reaches_the_application_and_ends_the_call(channel: Any) -> None:
     key = os.urandom(8).hex()
-    call = channel.unary_stream("/Echo/Wait")(b"x", metadata=[("x-key", key)], timeout=1)
+    channel.unary_unary("/Echo/Reversed")(b"ab", timeout=letters.HANG)  # the connection is there
+    call = channel.unary_stream("/Echo/Wait")(b"x", metadata=[("x-key", key)], timeout=2)
     with pytest.raises(grpc.RpcError) as caught:
         list(call)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -499,11 +499,11 @@ def test_a_client_that_takes_nothing_has_little_read_for_it(run: Run, path: Path
             await client.ask()
             await until(lambda: bool(server._state.tasks))
             (connection,) = server._state.connections
+            await until(lambda: connection.taken > files.FIRST_PIECE)
             taken = -1
             while taken != connection.taken:  # until the kernel has enough
                 taken = connection.taken
                 await asyncio.sleep(0.1)
-            assert taken > files.FIRST_PIECE
             assert connection.unsent <= files.WAITING_PIECE
             assert server._state.unsent.used <= files.WAITING_PIECE
 

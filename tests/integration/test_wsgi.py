@@ -244,7 +244,7 @@ def test_a_request_that_takes_too_long_gives_its_thread_back(
         for _ in range(100):
             yield b"x"
 
-    server = served(app, wsgi_threads=1, response_timeout=0.1)
+    server = served(app, wsgi_threads=1, response_timeout=1.0)
     peer = connect(server)
     assert peer.get("/late").status_code == 503
     gate.of("answered").set()

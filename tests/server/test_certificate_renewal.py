@@ -109,6 +109,7 @@ class Connection:
         with self.sock.makefile("rb") as file:
             length = 0
             while (line := file.readline()) != b"\r\n":
+                assert line, "the connection was closed"
                 if match := re.match(rb"content-length: (\d+)", line):
                     length = int(match[1])
             return file.read(length).decode()
@@ -138,7 +139,7 @@ def test_open_connections_live_on_and_new_ones_see_the_new_certificate(
 ) -> None:
     before = files.cert.read_text().split("\n-----BEGIN")[0]
     watch = "--no-watch-certificates" if hang_up else "--watch-certificates"
-    command = start("--workers", str(workers), watch)
+    command = start("--workers", str(workers), watch, "--first-bytes-timeout", "100")
     port = serving(command, workers)
     with contextlib.ExitStack() as stack:
         connections = [connect(stack, port, files) for _ in range(200)]

@@ -145,11 +145,11 @@ def test_the_command_names_what_blocks_it(tmp_path: Path, loop: str) -> None:
     try:
         url = f"http://localhost:{command.port()}"
         assert httpx.get(url + "/block").text == "1"
-        line = command.wait_for_error_line("is blocked by")[0]
+        line = command.wait_for_error_line("is blocked by .* in compute")[0]
         assert line
         assert f"{tmp_path}/blocking.py:14 in compute, called from " in command.errors[-1]
         assert "warning" in command.errors[-1]
-        command.wait_for_error_line(r"was blocked for 0\.[4-9]")
+        command.wait_for_error_line(r"was blocked for \d+\.\d")
         command.send(15)
         assert command.end()[0] == 0
     finally:

@@ -1,7 +1,7 @@
 """HAProxy, Caddy, Apache, nginx and Envoy as ``deploy`` configures them, in front of h2asgi.
 
-A load balancer and the instance behind it run until the session ends, since
-each test leaves them as they were. Tests are skipped where the program is
+A load balancer and the instance behind it serve all tests of a module, since
+each leaves them as they were. Tests are skipped where the program is
 missing, and fail there when H2ASGI_REQUIRE_TOOLS=1 says that it should not be.
 """
 
@@ -30,11 +30,15 @@ def certificate(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA)
 
 Balance = Callable[..., Balancer]
 
+ALONE = {"fall 1": "fall 10"}
+"""There is no other instance: a check that is late must not take it away."""
 
-@pytest.fixture(scope="session")
+
+@pytest.fixture(scope="module")
 def balance(
     tmp_path_factory: pytest.TempPathFactory, certificate: Certificate
 ) -> Iterator[Balance]:
+    """Start load balancers, which end with the module: they go on asking how instances are."""
     with ExitStack() as stack:
 
         def start(
@@ -65,7 +69,7 @@ def site(
         options = instance_options(forwarded=recipe.forwarded)
         origin = BackgroundServer(balanced_app.app, certificate if recipe.tls else None, options)
         origin.start()
-        _sites[recipe] = Site(recipe, balance(recipe, [origin.port]), origin)
+        _sites[recipe] = Site(recipe, balance(recipe, [origin.port], ALONE), origin)
     site = _sites[recipe]
     site.origin.errors.clear()
     yield site

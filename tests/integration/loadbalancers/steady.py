@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from apps.letters import HANG
 from h2client import H2Client
 from serving import _Target
 
@@ -67,6 +68,16 @@ class Steady:
         self._over.set()
         for thread in self._threads:
             thread.join()
+
+    def wait_for_answers(self) -> None:
+        """Wait until each connection has had one that it has asked for since."""
+        since, deadline = time.monotonic(), time.monotonic() + HANG
+        while len(self._ports_answered(since)) < len(self._threads):
+            assert time.monotonic() < deadline
+            time.sleep(PAUSE)
+
+    def _ports_answered(self, since: float) -> set[int]:
+        return {asked.port for asked in self.with_outcome("answered") if asked.sent > since}
 
     def with_outcome(self, outcome: str) -> list[Asked]:
         return [asked for asked in self.asked if asked.outcome == outcome]

@@ -248,6 +248,7 @@ def test_kill_loses_what_the_worker_had_and_no_more(
     with Steady(target) as steady:
         for _ in range(ROUNDS):
             time.sleep(LOAD_TIME)
+            steady.wait_for_answers()  # or one would be lost in its handshake
             workers.kill()
         time.sleep(LOAD_TIME)
     tell("kill -9", target, steady)

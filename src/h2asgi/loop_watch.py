@@ -62,6 +62,8 @@ class LoopWatch:
     def _watch(self) -> None:
         while not self._stopped.wait(INTERVAL):
             self._alive.clear()
+            if self._stopped.is_set():
+                return  # or what was cleared was the word of it, and no other would come
             asked = time.monotonic()
             try:
                 self._loop.call_soon_threadsafe(self._alive.set)

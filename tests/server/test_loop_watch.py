@@ -111,6 +111,28 @@ def test_whatever_is_over_before_it_is_looked_at_is_not_blamed_on_the_loop(caplo
     asyncio.run(main())
 
 
+class JustMissed(threading.Event):
+    """Is set each time behind the look at it."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        time.sleep(0.001)
+        return False
+
+
+@pytest.mark.timeout(60)
+def test_a_stop_is_noticed_that_comes_just_before_a_question() -> None:
+    """The loop stands still by then, and nobody would answer."""
+
+    async def main() -> None:
+        watch = LoopWatch()
+        watch._stopped = JustMissed()
+        with watch:
+            pass
+
+    for _ in range(20):
+        asyncio.run(main())
+
+
 def test_a_loop_that_waits_for_something_to_do_is_in_no_call() -> None:
     source = "import sys\ndef wait(): return sys._getframe()"
     names: dict[str, Any] = {}

@@ -17,8 +17,8 @@ from serving import Command
 Start = Callable[..., Command]
 Measured = Callable[[str], None]
 
-PROMPT = 15.0
-"""Seconds for what takes one or two; the graceful time-out is 25."""
+PROMPT = 5.0
+"""Seconds for what takes one or two; the graceful time-out is five times as long."""
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

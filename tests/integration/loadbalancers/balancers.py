@@ -25,6 +25,9 @@ DEPLOY = Path(__file__).parents[3] / "deploy"
 ORIGINS = ("10.0.0.5", "10.0.0.6")
 """Hosts of the instances of h2asgi in the recipes: port 8443 for TLS, 8000 in the clear."""
 
+ALONE = {"fall 1": "fall 10"}
+"""As ``docs/deploy/haproxy.md`` has it for one instance: a late check must not take it away."""
+
 ETC = "/etc/ssl/example"
 """Where the recipes have their certificates."""
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import balanced_app
 import pytest
 import trustme
-from balancers import PROGRAMS, Balancer, Recipe, Site, instance_options, issue
+from balancers import ALONE, PROGRAMS, Balancer, Recipe, Site, instance_options, issue
 from serving import BackgroundServer, Certificate
 
 
@@ -29,9 +29,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA)
 
 
 Balance = Callable[..., Balancer]
-
-ALONE = {"fall 1": "fall 10"}
-"""There is no other instance: a check that is late must not take it away."""
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import trustme
 from apps.letters import HANG
-from balancers import RECIPES, Balancer, instance_options, issue
+from balancers import ALONE, RECIPES, Balancer, instance_options, issue
 from serving import Certificate, Command
 from steady import Steady
 
@@ -30,9 +30,6 @@ POLL = 0.01
 
 LOAD_TIME = 0.5
 """Seconds of load before and after what happens in a round."""
-
-ALONE = {"fall 1": "fall 10"}
-"""As ``docs/deploy/haproxy.md`` has it for one instance alone."""
 
 pytestmark = [
     pytest.mark.timeout(60 + 20 * ROUNDS),

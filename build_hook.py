@@ -22,6 +22,13 @@ COMPILERS = ["mypy[mypyc]>=2.4,<2.5", "setuptools>=70"]
 allowed."""
 
 
+WITHIN_ITSELF = {
+    "compile": ["-fno-semantic-interposition", "-fno-plt"],
+    "link": ["-Wl,-Bsymbolic-functions"],
+}
+"""On Linux: functions of the library call each other directly, as nobody replaces any of them."""
+
+
 def wanted() -> bool:
     """Whether to try."""
     return os.environ.get("H2ASGI_COMPILE") != "0" and (demanded() or has_compiler())
@@ -55,6 +62,9 @@ def compile_modules(paths: list[str], folder: str) -> list[Path]:
         extension.extra_compile_args = [
             option for option in extension.extra_compile_args if option != "-Werror"
         ]
+        if sys.platform == "linux":
+            extension.extra_compile_args += WITHIN_ITSELF["compile"]
+            extension.extra_link_args += WITHIN_ITSELF["link"]
     distribution = Distribution(
         {"name": "h2asgi", "package_dir": {"": "src"}, "ext_modules": extensions}
     )

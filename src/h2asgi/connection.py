@@ -108,6 +108,8 @@ class Connection:
     ) -> None:
         self._state = state
         self._loop = state.loop
+        self._call_soon = state.loop.call_soon
+        self._time = state.loop.time
         self._tally = state.tally
         # The transport's side.
         self._tls = tls
@@ -120,6 +122,8 @@ class Connection:
         self._reading_paused = False
         self._peer_has_left = False  # looked for only while reading is paused
         self.flush_scheduled = False
+        self._flush_callback = self._flush  # made once, not for every request
+        self._turn_left = 0  # octets that a writer may still send before others have their turn
         self._timer = Timer(state.loop, self._on_timer)
         # The protocol's side.
         self._engine: Engine | None = None
@@ -211,7 +215,7 @@ class Connection:
             self._first_bytes = bytearray()
             engine = self._engine
             assert engine is not None
-        engine.receive_data(data, self._loop.time())
+        engine.receive_data(data, self._time())
         if events := engine.take_events():
             self._take(events)
         self._schedule_flush()  # which pauses reading if the application has not taken enough
@@ -411,6 +415,7 @@ class Connection:
         )
         self._start(engine)
         assert self._exchanges is not None
+        self._exchanges.push = self._push
         self._exchanges.open_passage = self._open_passage
         if not self._tls and SENDFILE:
             self._exchanges.outlet_of_files = Outlet(self._output, engine)
@@ -459,7 +464,7 @@ class Connection:
     def _schedule_flush(self) -> None:
         if not self.flush_scheduled:
             self.flush_scheduled = True
-            self._loop.call_soon(self._flush)
+            self._call_soon(self._flush_callback)
 
     def _flush(self) -> None:
         self.flush_scheduled = False
@@ -479,6 +484,23 @@ class Connection:
             self._timer.update(engine.next_deadline())
             if awaits_writer:
                 self._schedule_flush()  # behind the writers that the events have woken
+
+    def _push(self, size: int) -> bool:
+        """Write what is queued at once; says whether its writer may go on without a turn.
+
+        What a large body has to itself is then still in the processor's cache, on both sides,
+        where bodies that take turns push each other out.
+        """
+        engine, output = self._engine, self._output
+        if self._transport is None or self._closing or output.paused or engine is None:
+            return False
+        output.write(engine)
+        self._schedule_flush()
+        self._turn_left -= size
+        if self._turn_left > 0:
+            return not engine.unsent
+        self._turn_left = output.size
+        return False
 
     def _update_reading(self) -> None:
         """Hold a peer back by TCP where the protocol has nothing better: HTTP/1.1."""

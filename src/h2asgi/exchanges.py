@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from .asgi.http import HTTPCycle
 from .asgi.response import DefaultFields, Response
 from .asgi.scope import (
-    Request,
     connection_scope,
     http_scope,
     offer_http_extensions,
@@ -42,11 +40,12 @@ from .protocol.events import (
     StreamReset,
 )
 from .protocol.websocket.handshake import HandshakeRejected, check_handshake
+from .request import Request
 from .request_ids import FieldsWithID, RequestIDs
 from .slow_requests import SlowRequests
 from .state import ApplicationState, Endpoints
 from .tally import CONCURRENCY_LIMIT, STREAMS_LIMIT
-from .tasks import EAGER, begin_task, retrieve, turn_of_the_loop
+from .tasks import DONE, EAGER, begin_task, retrieve, turn_of_the_loop
 from .timer import Timer
 from .trace import RequestRecord, Trace
 from .websocket_exchange import WebSocketExchange
@@ -55,6 +54,9 @@ logger = logging.getLogger("h2asgi")
 
 RETRY_AFTER: Final = (b"retry-after", b"1")
 """Seconds (RFC 9110 section 10.2.3): the fewest there are, and more than most requests take."""
+
+LARGE: Final = 16 * 1024
+"""Octets that are worth a write of their own, which others in this turn do not share."""
 
 _NO_FIELDS: Final[Headers] = []
 
@@ -83,11 +85,13 @@ class Exchanges(Sink):
         "_scope",
         "_slow",
         "_state",
+        "_time",
         "_websockets",
         "_writers",
         "last_request",
         "open_passage",
         "outlet_of_files",
+        "push",
         "stopping",
     )
 
@@ -101,6 +105,7 @@ class Exchanges(Sink):
     ) -> None:
         self._state = state
         self._loop = state.loop
+        self._time = state.loop.time
         self._endpoints = endpoints
         self._scope = connection_scope(
             endpoints.scheme, endpoints.client, endpoints.server, state.config.root_path
@@ -113,6 +118,8 @@ class Exchanges(Sink):
         self._request_ids = state.request_ids
         self._limit = state.config.limits.concurrency
         self._schedule_flush = schedule_flush
+        # Of a connection with one response at a time, see ``Connection``.
+        self.push: Callable[[int], bool] | None = None
         # Of a connection that one tunnel may have to itself.
         self.open_passage: Callable[[Callable[[memoryview], int]], Passage | None] | None = None
         self.outlet_of_files: Outlet | None = None  # of a connection in the clear, over HTTP/1.1
@@ -176,7 +183,7 @@ class Exchanges(Sink):
         self._cycles[event.stream_id] = cycle
         if self._client_closed:
             cycle.client_closed()
-        cycle.began = self.last_request = self._loop.time()
+        cycle.began = self.last_request = self._time()
         if self._overdue is not None:
             self._overdue.expect()
         if self._slow is not None:
@@ -392,6 +399,8 @@ class Exchanges(Sink):
     def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> Awaitable[None]:
         """See ``asgi.sink.Sink``. The flush runs while the caller yields, or waits for room."""
         queued = self._engine.send_data(stream_id, data, end_stream)
+        if queued >= LARGE and self.push is not None and self.push(queued):
+            return DONE
         self._schedule_flush()
         if queued <= SEND_HIGH_WATER:
             return turn_of_the_loop()
@@ -434,7 +443,9 @@ class Exchanges(Sink):
         """See ``asgi.sink.Sink``."""
         assert isinstance(response, Response)
         stream_id = response.stream_id
-        if self._cycles.pop(stream_id, None) is None and stream_id in self._websockets:
+        if stream_id in self._cycles:
+            del self._cycles[stream_id]
+        elif stream_id in self._websockets:
             self._handshake_answered(stream_id)
         tally, trace, slow = self._state.tally, self._state.trace, self._slow
         if tally is None and trace is None and slow is None:
@@ -450,14 +461,14 @@ class Exchanges(Sink):
             id_fields = self._id_fields(request)
             self._record(trace, request, response.status, response.body_size, duration, id_fields)
 
-    def application_ended(self, cycle: object) -> None:
+    def application_ended(self, cycle: object, failed: bool) -> None:
         """See ``asgi.sink.Sink``. A callback of the task would cost a turn of the loop."""
         assert isinstance(cycle, HTTPCycle)
         state = self._state
         tasks = state.tasks
         if cycle.task is not None:
             tasks.discard(cycle.task)
-            if sys.exception() is not None:
+            if failed:
                 cycle.task.add_done_callback(retrieve)
         if not tasks and state.on_idle is not None:
             state.on_idle()

@@ -38,14 +38,17 @@ class Output:
 
     __slots__ = (
         "_emptied",
+        "_is_closing",
         "_loop",
         "_on_stall",
         "_pace",
         "_tally",
+        "_time",
         "_timer",
         "_transfer",
         "_transport",
         "_unsent",
+        "_write",
         "_writes",
         "_written",
         "held",
@@ -64,6 +67,10 @@ class Output:
         tally: Tally | None = None,
     ) -> None:
         self._transport = transport
+        # Made once, not for every request.
+        self._write = transport.write
+        self._is_closing = transport.is_closing
+        self._time = loop.time
         self._timer = timer
         self._loop = loop
         self._pace = Pace(timeouts.write, timeouts.min_transfer_rate)
@@ -144,11 +151,11 @@ class Output:
 
         Gives whether to come back in the next turn of the loop, see ``Engine.awaits_writer``.
         """
-        now, transport = self._loop.time(), self._transport
-        while not (self.paused or transport.is_closing()):
+        now = self._time()
+        while not (self.paused or self._is_closing()):
             data = engine.data_to_send(self.size, now)
             if data:
-                transport.write(data)
+                self._write(data)
                 self._written += len(data)
                 if self._tally is not None:
                     self._tally.add(SENT_OCTETS, len(data))

@@ -52,6 +52,8 @@ DISCARD_LIMIT: Final = 1024 * 1024
 ALERTS_LIMIT: Final = 16 * 1024
 """Octets of answers to the TLS layer itself that may wait for a peer that does not read them."""
 
+RECORD_HEADER_SIZE: Final = 5
+
 MAX_PLAINTEXT_SIZE: Final = 16 * 1024
 """Octets of data in one TLS record (RFC 8446 section 5.1)."""
 
@@ -63,8 +65,8 @@ class TLSTransport(SocketTransport):
     """
 
     __slots__ = (
-        *("_ciphertext", "_discarded", "_failure", "_handshake", "_input_ended", "_scratch"),
-        *("_tls", "_unsent"),
+        *("_between_records", "_ciphertext", "_discarded", "_failure", "_handshake"),
+        *("_input_ended", "_more", "_scratch", "_tls", "_unsent"),
     )
 
     def __init__(
@@ -84,6 +86,8 @@ class TLSTransport(SocketTransport):
             loop, sock, context, shared.handshake_step, shared.scratch
         )
         self._tls: TLSObject
+        self._between_records = False  # nothing of a record was read that has not come whole
+        self._more = False  # is perhaps there to be decrypted
         self._input_ended = False  # close_notify has come
         self._failure: ssl.SSLError | None = None  # of decryption
         self._discarded = 0
@@ -114,7 +118,7 @@ class TLSTransport(SocketTransport):
         """Read on: first what is here already, then what the socket has."""
         if self._closing:
             return
-        self._decrypt()
+        self._decrypt(False)
         if self._reading:
             self._add_reader()
         if not self._closing:
@@ -155,22 +159,24 @@ class TLSTransport(SocketTransport):
         if self._closing:
             self._discard(size)
         elif size:
+            one_record = self._between_records and _is_one_record(self._ciphertext, size)
             self._tls.receive(self._ciphertext, size)
-            return self._decrypt() > size * 2 // 3 and size == len(self._ciphertext)
+            return self._decrypt(one_record) > size * 2 // 3 and size == len(self._ciphertext)
         else:  # TCP's FIN, with close_notify before it or without
             self._stop_input()
             self._end_of_input()
         return False
 
-    def _decrypt(self) -> int:
+    def _decrypt(self, one_record: bool) -> int:
         """Hand on what has arrived, until that is all or the protocol wants no more.
 
-        Gives the octets of data, 0 if no more are wanted.
+        Gives the octets of data, 0 if no more are wanted. ``one_record`` says that it is one
+        record and nothing else, as requests mostly are: there is less to ask the library then.
         """
         tls, protocol, delivered = self._tls, self._protocol, 0
         while self._reading and not self._closing:
             buffer = protocol.get_buffer(-1)
-            size = self._fill(buffer)
+            size = self._fill(buffer, one_record)
             if size:
                 self._deliver(size)
                 delivered += size
@@ -180,27 +186,34 @@ class TLSTransport(SocketTransport):
             if self._input_ended:
                 self._end_of_input()
                 return 0
-            if not tls.pending and size < len(buffer):
+            if not self._more:
                 break
         if self._waiting_to_write:
             if tls.unsent > ALERTS_LIMIT:
                 self._lose(ConnectionAbortedError("the client does not read TLS's own answers"))
-        elif (tls.unsent or self._backlog) and not self._lost:
+        elif self._lost or (one_record and delivered and not self._backlog):
+            pass  # a record of data asks for no answer
+        elif tls.unsent or self._backlog:
             # The TLS layer answers something, or could not encrypt before it had read.
             self._flush()
         return delivered if self._reading else 0
 
-    def _fill(self, buffer: memoryview) -> int:
-        """Decrypt into ``buffer``; notes if the input ends or breaks behind that."""
+    def _fill(self, buffer: memoryview, one_record: bool) -> int:
+        """Decrypt into ``buffer``; notes if the input ends or breaks behind that, or goes on."""
         tls, space, filled = self._tls, len(buffer), 0
+        self._more = self._between_records = False
         try:
-            while filled < space:
+            while True:
                 size = tls.read(buffer, filled)
                 if size <= 0:
                     self._input_ended = size == ENDED
                     break
                 filled += size
-                if not tls.pending:
+                if filled == space:
+                    self._more = True
+                    break
+                if one_record or not tls.pending:
+                    self._between_records = True
                     break
         except ssl.SSLError as error:
             self._failure = error
@@ -319,3 +332,10 @@ class TLSTransport(SocketTransport):
     def _finish(self, error: OSError | None) -> None:
         self._unsent = b""
         super()._finish(error)
+
+
+def _is_one_record(buffer: memoryview, size: int) -> bool:
+    """Whether ``size`` octets are a record and no more (RFC 8446 section 5.1: its header)."""
+    high: int = buffer[3]
+    low: int = buffer[4]
+    return size == RECORD_HEADER_SIZE + (high << 8 | low)

@@ -63,7 +63,7 @@ class FakeSink(Sink):
     def request_finished(self, cycle: HTTPCycle) -> None:
         self.finished.append((cycle.status, cycle.body_size))
 
-    def application_ended(self, cycle: HTTPCycle) -> None:
+    def application_ended(self, cycle: HTTPCycle, failed: bool) -> None:
         self.ended += 1
 
     def log_ids(self, request: RequestReceived) -> dict[str, object]:

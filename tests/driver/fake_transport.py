@@ -115,6 +115,7 @@ class FakeTransport(asyncio.Transport):
         self.reading = True
         self.write_eof_called = False
         self.aborted = False
+        self.breaks = False  # at the next write
         self.lost = False
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
@@ -131,6 +132,9 @@ class FakeTransport(asyncio.Transport):
         if self._closing:
             return
         self.writes.append(len(data))
+        if self.breaks:
+            self.abort()
+            return
         self._buffer += data
         if not self._stalled:
             self._empty()

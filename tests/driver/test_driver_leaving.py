@@ -121,15 +121,9 @@ def test_nothing_more_is_written_to_a_transport_that_broke_on_the_way(driver, co
 
     driver.serve(app)
     peer = driver.http1()
-    written = []
-
-    def write(data: bytes) -> None:
-        written.append(len(data))
-        peer.transport.abort()
-
-    peer.transport.write = write
+    peer.transport.breaks = True
     peer.send(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: %b\r\n\r\n" % connection.encode())
-    assert len(written) == 1
+    assert len(peer.transport.writes) == 1
 
 
 def test_tls_peer_that_closes_its_side_without_reading_is_dropped_in_the_end(driver):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from .fields import Fields
 from .wakeup import Wakeup
 
-SMALL_PIECE = 1024
+SMALL_PIECE: Final = 1024
 """Octets below which a piece is copied behind the one before it.
 
 An object of its own costs some 40 octets beside its content, which is little
@@ -35,7 +37,9 @@ class RequestBody(Wakeup):
         self.trailers: Fields = []
         """What came behind the last octet."""
         self._pieces: list[bytes | bytearray] = []
-        self._waiters = None  # as in Wakeup, without the call: there is one of these a request
+        # As in Wakeup, without the call: there is one of these a request.
+        self._waiters = None
+        self._woken = False
 
     def feed(self, data: bytes) -> None:
         """Store a piece of the body; one that is not small is kept, not copied."""

@@ -46,7 +46,7 @@ class _Cycle(Protocol):
 
     def abandon(self) -> None: ...
 
-    def ended(self) -> None: ...
+    def ended(self, *, failed: bool) -> None: ...
 
     def judge_return(self) -> None: ...
 
@@ -96,12 +96,14 @@ async def run(cycle: _Cycle, app: Application) -> None:
                 raise
             cycle.log_exception(error)
         else:
-            if cycle.finished:
-                return
-            cycle.judge_return()
-        await _conclude(cycle)
-    finally:
-        cycle.ended()
+            if not cycle.finished:
+                cycle.judge_return()
+        if not cycle.finished:
+            await _conclude(cycle)
+    except BaseException:
+        cycle.ended(failed=True)
+        raise
+    cycle.ended(failed=False)
 
 
 async def _conclude(cycle: _Cycle) -> None:

@@ -57,7 +57,7 @@ _Checked = tuple[tuple[bytes, bytes], int | None]
 """A field as it is sent, and its value if it is a content-length."""
 
 # Keyed by what the application writes. The special ones are looked at each time.
-_known_fields: dict[Any, _Checked] = {}
+_known_fields: Final[dict[Any, _Checked]] = {}
 
 
 def response_fields(
@@ -71,10 +71,9 @@ def response_fields(
     fields: Fields = []
     content_length: int | None = None
     own: set[bytes] | None = None
-    known = _known_fields.get
     for pair in headers if type(headers) is list else _elements(headers):
         try:
-            checked = known(pair)
+            checked = _known_fields.get(pair)
         except (TypeError, ValueError):  # a list, or holds a bytearray
             checked = None
         if checked is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from ..errors import IllegalMessage
@@ -27,7 +27,7 @@ class _Response(Protocol):
 
     def note_passed(self, size: int) -> None: ...
 
-    def send_body(self, message: Mapping[str, Any]) -> Awaitable[None]: ...
+    def send_body(self, message: dict[str, Any]) -> Awaitable[None]: ...
 
     def abandon(self) -> None: ...
 

@@ -13,12 +13,13 @@ import logging
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
+from ..request import Request
 from .body import RequestBody
 from .coroutines import receive, run, send
 from .exceptions import log_exception
 from .fields import Fields
 from .response import AWAITING_START, OVER, START_HELD, DefaultFields, Response
-from .scope import Application, Message, Request, Scope
+from .scope import Application, Message, Scope
 from .sink import Sink
 
 logger = logging.getLogger("h2asgi.error")
@@ -164,9 +165,9 @@ class HTTPCycle(Response):
         """
         return run(self, app)
 
-    def ended(self) -> None:
-        """Take note that the task is about to end."""
-        self._sink.application_ended(self)
+    def ended(self, *, failed: bool) -> None:
+        """Take note that the task is about to end, by an exception perhaps."""
+        self._sink.application_ended(self, failed)
 
     def judge_return(self) -> None:
         """Log that the application left its response incomplete, if that is its mistake."""

@@ -22,10 +22,10 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from ..errors import ClientDisconnected, ErrorCode, IllegalMessage
+from ..request import Request
 from .fields import Fields, link_fields, octets, response_fields, trailer_fields
 from .file_body import send_file
 from .files import part_of_file, whole_file
-from .scope import Request
 from .sink import Sink
 
 # Plain integers: they are compared several times for every message.
@@ -116,8 +116,10 @@ class Response:
         between. Raises as ``HTTPCycle.send`` says.
         """
         try:
+            if type(message) is not dict:
+                message = dict(message)
             kind = message["type"]
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):
             raise IllegalMessage(f"not a message with a type: {reprlib.repr(message)}") from None
         if self._state == OVER:
             raise IllegalMessage(f"{kind!r} after the response was over")
@@ -125,14 +127,15 @@ class Response:
             raise ClientDisconnected("the client is gone")
         if self._sending_file:
             raise self.refusal(f"{reprlib.repr(kind)} while a file is being sent")
-        if kind == "http.response.start":
-            self._hold_start(message)
-            return None
-        if kind == "http.response.body":
-            return self.send_body(message)
+        if isinstance(kind, str):  # compiled, comparisons are cheap then
+            if kind == "http.response.start":
+                self._hold_start(message)
+                return None
+            if kind == "http.response.body":
+                return self.send_body(message)
         return self._take_extension(kind, message)
 
-    def _hold_start(self, message: Mapping[str, Any]) -> None:
+    def _hold_start(self, message: dict[str, Any]) -> None:
         if self._state != AWAITING_START:
             raise self.refusal("'http.response.start' for the second time")
         status = message.get("status")
@@ -159,7 +162,7 @@ class Response:
         self._held_fields = fields
         self._state = START_HELD
 
-    def send_body(self, message: Mapping[str, Any]) -> Awaitable[None]:
+    def send_body(self, message: dict[str, Any]) -> Awaitable[None]:
         """Queue a piece of the body, the head before the first; give what sees it out."""
         if not START_HELD <= self._state <= BODY:
             raise self.refusal("'http.response.body' before the start or behind the last")
@@ -218,7 +221,7 @@ class Response:
         """Whether trailers need a body in chunks to come behind (RFC 9112 section 7.1.2)."""
         return self.request.accepts_trailers and self.request.http_version == "1.1"
 
-    def _take_extension(self, kind: Any, message: Mapping[str, Any]) -> Awaitable[None]:
+    def _take_extension(self, kind: Any, message: dict[str, Any]) -> Awaitable[None]:
         if kind == "http.response.trailers":
             return self._send_trailers(message)
         if kind == "http.response.early_hint":
@@ -229,7 +232,7 @@ class Response:
             return self._send_open_file(message)
         raise self.refusal(f"unknown message type: {reprlib.repr(kind)}")
 
-    def _send_trailers(self, message: Mapping[str, Any]) -> Awaitable[None]:
+    def _send_trailers(self, message: dict[str, Any]) -> Awaitable[None]:
         """Queue the trailers once they are complete; where they have no place they are dropped."""
         trailers = self._trailers if self._state == TRAILERS else None
         if trailers is None:
@@ -248,7 +251,7 @@ class Response:
             return self._sink.send_trailers(self.stream_id, trailers)
         return self._sink.send_data(self.stream_id, b"", True)
 
-    def _send_early_hint(self, message: Mapping[str, Any]) -> Awaitable[None]:
+    def _send_early_hint(self, message: dict[str, Any]) -> Awaitable[None]:
         if self._state >= BODY:
             raise self.refusal("'http.response.early_hint' behind the head of the response")
         fields = link_fields(message.get("links", ()))
@@ -256,7 +259,7 @@ class Response:
             self._sink.send_informational(self.stream_id, 103, fields)  # RFC 8297
         return self._sink.flush()
 
-    def _send_path(self, message: Mapping[str, Any]) -> Awaitable[None]:
+    def _send_path(self, message: dict[str, Any]) -> Awaitable[None]:
         path = message.get("path")
         if self._state != START_HELD:
             raise self.refusal("'http.response.pathsend' before the start or behind a body")
@@ -264,7 +267,7 @@ class Response:
             raise IllegalMessage(f"path must be str, not {type(path).__name__}")
         return send_file(self, reprlib.repr(path), partial(whole_file, path), False)
 
-    def _send_open_file(self, message: Mapping[str, Any]) -> Awaitable[None]:
+    def _send_open_file(self, message: dict[str, Any]) -> Awaitable[None]:
         if self._state not in (START_HELD, BODY):
             raise self.refusal("'http.response.zerocopysend' before the start or behind the body")
         file = message.get("file")

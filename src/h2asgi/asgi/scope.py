@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
+from ..request import Request
 from .extensions import NOTHING
 
 # As integers: to look for bytes in bytes takes ten times as long.
@@ -18,22 +19,6 @@ Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-class Request(Protocol):
-    """What a request says of itself; the fields as in ``protocol.events.RequestReceived``.
-
-    It is asked when something is wanted, since most requests are asked for little.
-    """
-
-    stream_id: int
-    http_version: str
-    method: str
-    target: bytes
-    headers: list[tuple[bytes, bytes]]
-    end_stream: bool
-    expect_continue: bool
-    accepts_trailers: bool
 
 
 def connection_scope(
@@ -84,7 +69,8 @@ def http_scope(
         path = root_path + path
         raw_path = _raw_root_path(root_path) + raw_path
     scope = connection.copy()  # a copy with some values replaced costs less than a display
-    scope["asgi"] = scope["asgi"].copy()  # nothing of one request must show in the next
+    asgi: dict[str, Any] = scope["asgi"]
+    scope["asgi"] = asgi.copy()  # nothing of one request must show in the next
     scope["http_version"] = request.http_version
     scope["method"] = request.method
     scope["path"] = path
@@ -121,8 +107,9 @@ def offer_http_extensions(
         del extensions["http.response.early_hint"]  # RFC 9110 section 15.2: it knows no 1xx
     elif not request.end_stream:
         extensions["h2asgi.request.trailers"] = NOTHING
-    for name, value in of_connection.items():
-        extensions[name] = value.copy()
+    if of_connection:
+        for name, value in of_connection.items():
+            extensions[name] = value.copy()
     scope["extensions"] = extensions
 
 

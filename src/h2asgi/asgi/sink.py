@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable
 
 from ..compiled import mypyc_attr
+from ..request import Request
 from .fields import Fields
-from .scope import Request
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -66,8 +66,8 @@ class Sink:
         """Take note, once for each ``Response``, that it ended or will never end."""
         raise NotImplementedError
 
-    def application_ended(self, cycle: object) -> None:
-        """Take note that the task of an ``HTTPCycle`` is about to end, perhaps by an exception."""
+    def application_ended(self, cycle: object, failed: bool) -> None:
+        """Take note that the task of an ``HTTPCycle`` is about to end, or to fail."""
         raise NotImplementedError
 
     def log_ids(self, request: Request) -> dict[str, object]:

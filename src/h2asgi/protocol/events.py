@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..request import Request
+
 Headers = list[tuple[bytes, bytes]]
 """Fields in order: names lower-case, ``host`` first, ``cookie`` joined, no pseudo-headers."""
 
 
 @dataclass(slots=True, init=False)
-class RequestReceived:
+class RequestReceived(Request):
     """A request whose head is complete and keeps every rule of ``headers.py``.
 
     ``target`` is origin-form (path and query as sent) or ``b"*"``. With
@@ -33,15 +35,7 @@ class RequestReceived:
     where ``te: trailers`` says so (RFC 9110 section 10.1.4).
     """
 
-    stream_id: int
-    http_version: str
-    method: str
-    target: bytes
-    headers: Headers
-    end_stream: bool
-    expect_continue: bool
     protocol: str | None
-    accepts_trailers: bool
 
     # Written out, as that of DataReceived is: what dataclass makes is not compiled.
     def __init__(

@@ -23,7 +23,6 @@ answered like any other, and is the last of its connection.
 
 from __future__ import annotations
 
-from enum import IntEnum
 from math import inf
 from typing import ClassVar, Final
 
@@ -62,16 +61,13 @@ DISCARD_TIMEOUT: Final = 1.0
 """Seconds that such a request may still take; a client that has its answer rarely goes on."""
 
 
-class _Phase(IntEnum):
-    NEW = 0
-    HEAD = 1
-    IDLE = 2
-    DISCARD = 3
-    EXCHANGE = 4
-    CLOSED = 5
-
-
-_NEW, _HEAD, _IDLE, _DISCARD, _EXCHANGE, _CLOSED = _Phase
+# Phases; plain integers, since they are compared several times for every request.
+_NEW: Final = 0
+_HEAD: Final = 1
+_IDLE: Final = 2
+_DISCARD: Final = 3
+_EXCHANGE: Final = 4
+_CLOSED: Final = 5
 
 
 class HTTP1Engine(Engine):
@@ -96,13 +92,13 @@ class HTTP1Engine(Engine):
         self._parser = self.parser(config.max_head_size)
         self._receive_window = config.receive_window
         self._body_pace = Pace(timeouts.request_body, timeouts.min_transfer_rate)
-        self._time_allowed = (  # by phase; in an exchange until the next look at its body
+        self._time_allowed = [  # by phase; in an exchange until the next look at its body
             timeouts.first_bytes,
             timeouts.request_headers,
             timeouts.keep_alive,
             DISCARD_TIMEOUT,
             self._body_pace.interval,
-        )
+        ]
         self._events: list[Event] = []
         self._queue = SendQueue()
         self._unsent = unsent or WatchedBudget(UNSENT)
@@ -124,7 +120,7 @@ class HTTP1Engine(Engine):
 
     def receive_data(self, data: bytes | bytearray | memoryview, now: float) -> None:
         """See ``Engine``; a copy of ``data`` is kept."""
-        if self._phase is _CLOSED or self._broken:
+        if self._phase == _CLOSED or self._broken:
             return
         if self._last_words:
             self._broken = True
@@ -298,7 +294,7 @@ class HTTP1Engine(Engine):
 
     def terminate(self, error_code: int, reason: str) -> None:
         """See ``Engine``."""
-        if self._phase is _CLOSED:
+        if self._phase == _CLOSED:
             return
         exchange = self._exchange
         incomplete = exchange is not None and not exchange.request_ended
@@ -336,11 +332,11 @@ class HTTP1Engine(Engine):
         self._date(now)
         if self._deadline is None or now < self._deadline:
             return
-        if self._phase is _EXCHANGE:
+        if self._phase == _EXCHANGE:
             self._look_at_body(now)
-        elif self._phase is _HEAD:
+        elif self._phase == _HEAD:
             self._reject(RequestError(408, "request head took too long"))
-        elif self._phase is _DISCARD:
+        elif self._phase == _DISCARD:
             self.terminate(ErrorCode.NO_ERROR, "request body took too long after its response")
         else:
             self.terminate(ErrorCode.NO_ERROR, "idle for too long")
@@ -367,10 +363,10 @@ class HTTP1Engine(Engine):
             reason = f"request body: {reason}"
             self._events.append(RequestTimedOut(exchange.stream_id, reason))
 
-    def _enter(self, phase: _Phase) -> None:
+    def _enter(self, phase: int) -> None:
         self._phase = phase
         self._deadline = None
-        self._undated = phase is not _EXCHANGE and phase is not _CLOSED
+        self._undated = phase != _EXCHANGE and phase != _CLOSED
 
     def _date(self, now: float) -> None:
         """Start the clock of a phase that was entered where no time was known."""
@@ -383,7 +379,7 @@ class HTTP1Engine(Engine):
     def _advance(self) -> None:
         """Turn buffered input into events as far as the exchange in progress allows."""
         # RFC 9112 section 9.6: nothing is served behind the last response.
-        while not self._last_words and self._phase is not _CLOSED:
+        while not self._last_words and self._phase != _CLOSED:
             exchange = self._exchange
             if exchange is None:
                 if not self._read_head():
@@ -413,7 +409,7 @@ class HTTP1Engine(Engine):
             return True
         if self._eof:
             self.terminate(ErrorCode.NO_ERROR, "the client closed the connection")
-        elif self._phase is not _HEAD and self._parser.started:
+        elif self._phase != _HEAD and self._parser.started:
             self._enter(_HEAD)
         return False
 
@@ -481,7 +477,7 @@ class HTTP1Engine(Engine):
         if exchange.ended:
             if self._eof or exchange.discarded > DISCARD_LIMIT:
                 self.terminate(ErrorCode.NO_ERROR, "request body abandoned")
-            elif self._phase is _EXCHANGE and self._queue.size <= SEND_LOW_WATER:
+            elif self._phase == _EXCHANGE and self._queue.size <= SEND_LOW_WATER:
                 self._enter(_DISCARD)
         elif self._eof:
             # RFC 9112 section 8: the request is incomplete, whatever came of it.

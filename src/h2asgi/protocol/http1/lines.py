@@ -103,7 +103,7 @@ class LineBuffer:
         """Take a copy of ``data``."""
         if not self.data:
             # The same as ``bytes(data)``, in half the time for a small read.
-            self.data = data.tobytes() if isinstance(data, memoryview) else bytes(data)
+            self.data = bytes(data) if isinstance(data, (bytes, bytearray)) else data.tobytes()
             return
         if isinstance(self.data, bytes):
             self.data = bytearray(memoryview(self.data)[self._start :])

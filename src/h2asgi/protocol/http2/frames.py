@@ -129,12 +129,13 @@ class FrameReader:
 
     def _read_header(self, view: memoryview, offset: int) -> int:
         """Read the header of a frame and check what it says; gives the length of the payload."""
-        high, low, kind, flags, stream_id = HEADER.unpack_from(view, offset)
-        length: int = high << 8 | low
+        high: int
+        low: int
+        stream_id: int
+        high, low, self.kind, self.flags, stream_id = HEADER.unpack_from(view, offset)
+        length = high << 8 | low
         if length > self._max_frame_size:
             raise _too_long()
-        self.kind = kind
-        self.flags = flags
         self.stream_id = stream_id & _STREAM_ID_MASK  # section 4.1: the reserved bit is ignored
         return length
 

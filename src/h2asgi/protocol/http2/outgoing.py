@@ -13,59 +13,75 @@ class Outgoing:
 
     __slots__ = (
         "_above_high_water",
+        "_first",
         "_offset",
         "_pieces",
+        "_view",
         "credited",
+        "frame_header",
         "queued",
         "scheduled",
         "trailers",
     )
 
     def __init__(self) -> None:
-        self._pieces: deque[bytes] = deque()
-        self._offset = 0  # into the first piece, so that large pieces are never copied whole
+        self._first = b""  # the piece that is being sent
+        self._view: memoryview | None = None  # of it, once it is cut
+        self._offset = 0  # into it, so that large pieces are never copied whole
+        self._pieces: deque[bytes] = deque()  # behind it
         self._above_high_water = False
         self.queued = 0
         self.credited = 0  # octets that the peer has allowed since
+        self.frame_header = b""  # of its frames of full size, once there was one
         self.trailers: Headers | None = None
         self.scheduled = False  # whether its stream is in the send queue
 
     def append(self, data: bytes) -> None:
         """Add octets at the end."""
-        self._pieces.append(data)
+        if self.queued:
+            self._pieces.append(data)
+        else:
+            self._first = data
         self.queued += len(data)
         if self.queued > SEND_HIGH_WATER:
             self._above_high_water = True
         elif len(self._pieces) > MAX_PIECES:
-            self._pieces = deque((b"".join(self._pieces),))  # the offset stays as it is
+            self._pieces = deque((b"".join(self._pieces),))
 
     def take(self, size: int) -> bytes | memoryview:
         """Remove ``size`` octets from the front; ``size`` must not exceed ``queued``.
 
         A view where that saves copying: of ``bytes``, so it stays good.
         """
-        pieces = self._pieces
-        self.queued -= size
-        first = pieces[0]
         start = self._offset
-        left = len(first) - start
-        if size < left:
-            self._offset = start + size
-            return memoryview(first)[start : start + size]
-        if size == left:
-            self._offset = 0
-            del pieces[0]
-            return memoryview(first)[start:] if start else first
+        end = start + size
+        left = len(self._first) - end
+        if left < 0:
+            return self._take_pieces(size)
+        self.queued -= size
+        if not left:
+            return self._take_rest(start)
+        self._offset = end
+        view = self._view
+        if view is None:
+            self._view = view = memoryview(self._first)
+        return view[start:end]
+
+    def _take_rest(self, start: int) -> bytes | memoryview:
+        """Remove the first piece, from ``start`` on."""
+        rest = memoryview(self._first)[start:] if start else self._first
+        self._view = None
+        self._offset = 0
+        self._first = self._pieces.popleft() if self._pieces else b""
+        return rest
+
+    def _take_pieces(self, size: int) -> bytes:
+        """Remove octets of several pieces."""
         taken: list[bytes | memoryview] = []
         while size:
-            first = pieces[0]
-            piece = memoryview(first)[self._offset : self._offset + size]
+            piece = self.take(min(size, len(self._first) - self._offset))
             taken.append(piece)
             size -= len(piece)
-            self._offset += len(piece)
-            if self._offset == len(first):
-                pieces.popleft()
-                self._offset = 0
         return b"".join(taken)
 
     def fell_to_low_water(self) -> bool:
@@ -77,6 +93,8 @@ class Outgoing:
 
     def clear(self) -> None:
         """Drop everything: the stream is gone."""
+        self._first = b""
+        self._view = None
         self._pieces.clear()
         self._offset = 0
         self.queued = 0

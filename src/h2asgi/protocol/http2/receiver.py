@@ -170,10 +170,12 @@ class Receiver:
             self._give_connection_credit()
 
     def _receive_body(self, stream: Stream, payload: memoryview, end_stream: bool) -> None:
-        if stream.body_left is not None:
+        left = stream.body_left
+        if left is not None:
             # Section 8.1.1: content-length and DATA must agree.
-            stream.body_left -= len(payload)
-            if stream.body_left < 0 or (end_stream and stream.body_left):
+            left -= len(payload)
+            stream.body_left = left
+            if left < 0 or (end_stream and left):
                 self._fail(stream, ErrorCode.PROTOCOL_ERROR, "body differs from content-length")
                 return
         stream.receive_data(end_stream)
@@ -181,7 +183,7 @@ class Receiver:
             if stream.window is not None and stream.window.discarded:
                 self.acknowledge(stream, len(payload))
             else:
-                self.events.append(DataReceived(stream.stream_id, bytes(payload)))
+                self.events.append(DataReceived(stream.stream_id, payload.tobytes()))
         elif not end_stream:
             self._budgets.take_control_frame(self._now)
         if end_stream:
@@ -194,7 +196,7 @@ class Receiver:
 
     def _receive_headers_frame(self, flags: int, stream_id: int, payload: memoryview) -> None:
         if flags & ~Flag.END_STREAM == Flag.END_HEADERS:  # the whole block and nothing else, mostly
-            self._receive_block(stream_id, bytes(payload), flags != Flag.END_HEADERS)
+            self._receive_block(stream_id, payload.tobytes(), flags != Flag.END_HEADERS)
             return
         block = self._block.begin(flags, stream_id, payload, self._now)
         if block is not None:

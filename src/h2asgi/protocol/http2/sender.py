@@ -292,12 +292,22 @@ class Sender:
         Returns the octets of body that went, never more than was written: who
         gets less than the limit of ``pump`` knows that nothing is left to send.
         """
-        size = min(outgoing.queued, stream.send_window, self.window, MAX_DATA_FRAME)
+        # ``min`` would cost a fifth of the rest.
+        size = MAX_DATA_FRAME
+        if outgoing.queued < size:
+            size = outgoing.queued
+        if stream.send_window < size:
+            size = stream.send_window
+        if self.window < size:
+            size = self.window
         if size > 0:
             data = outgoing.take(size)
             self._unsent.used -= size
             last = stream.response_ended and not outgoing.queued and outgoing.trailers is None
-            self._write_data(stream, data, size, last)
+            if size == MAX_DATA_FRAME and not last:
+                self._write_full_frame(stream, outgoing, data)
+            else:
+                self._write_data(stream, data, size, last)
             if outgoing.fell_to_low_water():
                 self.drained.append(stream.stream_id)
         if outgoing.queued:
@@ -326,6 +336,21 @@ class Sender:
         )
         if end_stream:
             self.ended.append(stream)
+
+    def _write_full_frame(
+        self, stream: Stream, outgoing: Outgoing, data: bytes | memoryview
+    ) -> None:
+        """Do what ``_write_data`` does for a frame like those that a large body is made of."""
+        header = outgoing.frame_header
+        if not header:
+            stream_id = stream.stream_id
+            header = frames.frame_header(MAX_DATA_FRAME, FrameType.DATA, 0, stream_id)
+            outgoing.frame_header = header
+        stream.send_data(False)
+        stream.send_window -= MAX_DATA_FRAME
+        self.window -= MAX_DATA_FRAME
+        self._output.append(header)
+        self._output.append(data)
 
     def _write_block(self, stream: Stream, block: bytes, end_stream: bool) -> None:
         stream.answered = True

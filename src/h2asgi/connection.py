@@ -415,6 +415,7 @@ class Connection:
         )
         self._start(engine)
         assert self._exchanges is not None
+        self._turn_left = self._output.size
         self._exchanges.push = self._push
         self._exchanges.open_passage = self._open_passage
         if not self._tls and SENDFILE:

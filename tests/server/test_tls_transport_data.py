@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import ssl
 from typing import Any
 
@@ -169,6 +170,55 @@ def test_one_wake_up_takes_a_bounded_piece(run, contexts):
         for piece in pieces:
             turn = turn + piece if piece else 0
             assert turn <= MAX_READS * READ_SIZE
+
+    run(main())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_records_arrive_however_they_are_cut(run, contexts, seed):
+    async def main() -> None:
+        choice = random.Random(seed)
+        async with connected(contexts) as pair:
+            sent = bytearray()
+            for _ in range(20):
+                for _ in range(choice.randint(1, 3)):
+                    data = choice.randbytes(choice.randint(1, 60))
+                    pair.client.ssl.write(data)
+                    sent += data
+                records = pair.client.outgoing.read()
+                cut = choice.choice((0, choice.randrange(len(records))))
+                for piece in (records[:cut], records[cut:]):
+                    await asyncio.get_running_loop().sock_sendall(pair.client.sock, piece)
+                    await turns(2)
+            await until(lambda: len(pair.protocol.received) == len(sent))
+            assert pair.protocol.received == sent
+
+    run(main())
+
+
+def test_octets_within_a_record_that_look_like_a_record_of_their_own(run, contexts):
+    """What a read begins with is a record's header only where the one before has ended."""
+
+    async def main() -> None:
+        size, found = 0, 0
+        async with connected(contexts) as pair:
+            while found < 3:
+                pair.client.ssl.write(bytes(200))
+                first = pair.client.outgoing.read()
+                pair.client.ssl.write(b"next")
+                records = first + pair.client.outgoing.read()
+                size += 204
+                cuts = [
+                    cut
+                    for cut in range(1, len(first) - 5)
+                    if int.from_bytes(records[cut + 3 : cut + 5]) == len(records) - cut - 5
+                ]
+                found += len(cuts)
+                cut = cuts[0] if cuts else 0
+                for piece in filter(None, (records[:cut], records[cut:])):
+                    await asyncio.get_running_loop().sock_sendall(pair.client.sock, piece)
+                    await turns(2)
+                await until(lambda size=size: len(pair.protocol.received) == size)
 
     run(main())
 

@@ -58,6 +58,11 @@ RETRY_AFTER: Final = (b"retry-after", b"1")
 LARGE: Final = 16 * 1024
 """Octets that are worth a write of their own, which others in this turn do not share."""
 
+# Compiled, a name of an interpreted module is looked up each time, and these are not.
+_begin_task: Final = begin_task
+_turn_of_the_loop: Final = turn_of_the_loop
+_DONE: Final = DONE
+
 _NO_FIELDS: Final[Headers] = []
 
 _TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
@@ -233,7 +238,7 @@ class Exchanges(Sink):
 
     def _begin(self, cycle: HTTPCycle, run: Coroutine[Any, Any, None]) -> None:
         state = self._state
-        task = begin_task(state.loop, state.tasks, run)
+        task = _begin_task(state.loop, state.tasks, run)
         if task.done():
             retrieve(task)
         else:
@@ -400,10 +405,10 @@ class Exchanges(Sink):
         """See ``asgi.sink.Sink``. The flush runs while the caller yields, or waits for room."""
         queued = self._engine.send_data(stream_id, data, end_stream)
         if queued >= LARGE and self.push is not None and self.push(queued):
-            return DONE
+            return _DONE
         self._schedule_flush()
         if queued <= SEND_HIGH_WATER:
-            return turn_of_the_loop()
+            return _turn_of_the_loop()
         writer = self._loop.create_future()
         self._writers.setdefault(stream_id, []).append(writer)
         return writer
@@ -426,7 +431,7 @@ class Exchanges(Sink):
     def flush(self) -> Awaitable[None]:
         """See ``asgi.sink.Sink``."""
         self._schedule_flush()
-        return turn_of_the_loop()
+        return _turn_of_the_loop()
 
     def acknowledge_received_data(self, stream_id: int, size: int) -> None:
         """See ``asgi.sink.Sink``. What the application took, the peer may send again."""

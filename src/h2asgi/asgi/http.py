@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping
-from typing import Any
+from typing import Any, Final
 
 from ..request import Request
 from .body import RequestBody
@@ -23,6 +23,11 @@ from .scope import Application, Message, Scope
 from .sink import Sink
 
 logger = logging.getLogger("h2asgi.error")
+
+# Compiled, a name of an interpreted module is looked up each time, and these are not.
+_receive: Final = receive
+_run: Final = run
+_send: Final = send
 
 
 class HTTPCycle(Response):
@@ -111,7 +116,7 @@ class HTTPCycle(Response):
 
     def receive(self) -> Coroutine[Any, Any, Message]:
         """Give the next ``http.request``, or ``http.disconnect`` once there is no more to say."""
-        return receive(self)
+        return _receive(self)
 
     def send(self, message: Mapping[str, Any]) -> Coroutine[Any, Any, None]:
         """Take ``http.response.start``, ``http.response.body`` or a message of an extension.
@@ -119,7 +124,7 @@ class HTTPCycle(Response):
         Raises ``IllegalMessage`` for what ASGI forbids at this point, and
         ``ClientDisconnected`` when the client is gone.
         """
-        return send(self, message)
+        return _send(self, message)
 
     def next_message(self) -> Message | None:
         """What ``receive()`` gives, or None if ``body`` has to change first."""
@@ -163,7 +168,7 @@ class HTTPCycle(Response):
 
         Raises nothing but what stops a task or the process.
         """
-        return run(self, app)
+        return _run(self, app)
 
     def ended(self, *, failed: bool) -> None:
         """Take note that the task is about to end, by an exception perhaps."""

@@ -18,7 +18,6 @@ class Outgoing:
         "_pieces",
         "_view",
         "credited",
-        "frame_header",
         "queued",
         "scheduled",
         "trailers",
@@ -32,7 +31,6 @@ class Outgoing:
         self._above_high_water = False
         self.queued = 0
         self.credited = 0  # octets that the peer has allowed since
-        self.frame_header = b""  # of its frames of full size, once there was one
         self.trailers: Headers | None = None
         self.scheduled = False  # whether its stream is in the send queue
 

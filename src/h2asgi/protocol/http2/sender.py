@@ -10,7 +10,7 @@ from ...limits import WatchedBudget
 from ...tally import ANSWERS_LIMIT, CONNECTION_STALLS, STREAM_STALLS, Tally
 from ..events import Headers
 from . import frames
-from .frames import FrameType
+from .frames import Flag, FrameType
 from .outgoing import Outgoing
 from .peer_budgets import PeerBudgets
 from .peer_settings import (
@@ -304,10 +304,7 @@ class Sender:
             data = outgoing.take(size)
             self._unsent.used -= size
             last = stream.response_ended and not outgoing.queued and outgoing.trailers is None
-            if size == MAX_DATA_FRAME and not last:
-                self._write_full_frame(stream, outgoing, data)
-            else:
-                self._write_data(stream, data, size, last)
+            self._write_data(stream, data, size, last)
             if outgoing.fell_to_low_water():
                 self.drained.append(stream.stream_id)
         if outgoing.queued:
@@ -327,30 +324,11 @@ class Sender:
         stream.send_data(end_stream)
         stream.send_window -= size
         self.window -= size
-        self._output += (
-            # A frame's header as ``frame_header`` gives it, without the call.
-            frames.HEADER.pack(
-                size >> 8, size & 0xFF, FrameType.DATA, end_stream, stream.stream_id
-            ),
-            data,
-        )
+        flags = Flag.END_STREAM if end_stream else 0
+        self._output.append(frames.frame_header(size, FrameType.DATA, flags, stream.stream_id))
+        self._output.append(data)
         if end_stream:
             self.ended.append(stream)
-
-    def _write_full_frame(
-        self, stream: Stream, outgoing: Outgoing, data: bytes | memoryview
-    ) -> None:
-        """Do what ``_write_data`` does for a frame like those that a large body is made of."""
-        header = outgoing.frame_header
-        if not header:
-            stream_id = stream.stream_id
-            header = frames.frame_header(MAX_DATA_FRAME, FrameType.DATA, 0, stream_id)
-            outgoing.frame_header = header
-        stream.send_data(False)
-        stream.send_window -= MAX_DATA_FRAME
-        self.window -= MAX_DATA_FRAME
-        self._output.append(header)
-        self._output.append(data)
 
     def _write_block(self, stream: Stream, block: bytes, end_stream: bool) -> None:
         stream.answered = True

@@ -18,6 +18,7 @@ class Outgoing:
         "_pieces",
         "_view",
         "credited",
+        "frame_header",
         "queued",
         "scheduled",
         "trailers",
@@ -31,6 +32,7 @@ class Outgoing:
         self._above_high_water = False
         self.queued = 0
         self.credited = 0  # octets that the peer has allowed since
+        self.frame_header = b""  # of its frames of full size, once there was one
         self.trailers: Headers | None = None
         self.scheduled = False  # whether its stream is in the send queue
 
@@ -67,7 +69,10 @@ class Outgoing:
 
     def _take_rest(self, start: int) -> bytes | memoryview:
         """Remove the first piece, from ``start`` on."""
-        rest = memoryview(self._first)[start:] if start else self._first
+        rest: bytes | memoryview = self._first
+        if start:
+            assert self._view is not None
+            rest = self._view[start:]
         self._view = None
         self._offset = 0
         self._first = self._pieces.popleft() if self._pieces else b""

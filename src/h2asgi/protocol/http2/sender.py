@@ -304,7 +304,10 @@ class Sender:
             data = outgoing.take(size)
             self._unsent.used -= size
             last = stream.response_ended and not outgoing.queued and outgoing.trailers is None
-            self._write_data(stream, data, size, last)
+            if size == MAX_DATA_FRAME and not last:
+                self._write_full_frame(stream, outgoing, data)
+            else:
+                self._write_data(stream, data, size, last)
             if outgoing.fell_to_low_water():
                 self.drained.append(stream.stream_id)
         if outgoing.queued:
@@ -329,6 +332,21 @@ class Sender:
         self._output.append(data)
         if end_stream:
             self.ended.append(stream)
+
+    def _write_full_frame(
+        self, stream: Stream, outgoing: Outgoing, data: bytes | memoryview
+    ) -> None:
+        """Write one of the frames that a large body is made of; their headers are all alike."""
+        header = outgoing.frame_header
+        if not header:
+            stream_id = stream.stream_id
+            header = frames.frame_header(MAX_DATA_FRAME, FrameType.DATA, 0, stream_id)
+            outgoing.frame_header = header
+        stream.send_data(False)
+        stream.send_window -= MAX_DATA_FRAME
+        self.window -= MAX_DATA_FRAME
+        self._output.append(header)
+        self._output.append(data)
 
     def _write_block(self, stream: Stream, block: bytes, end_stream: bool) -> None:
         stream.answered = True

@@ -7,7 +7,8 @@ flush. None of them waits, so a slow stream never holds up another.
 There is one flush per turn of the loop, however many streams have something to
 send, and mostly one ``transport.write``. A writer yields to the loop once
 after queueing, which is when that flush runs: when ``send()`` returns, its
-octets are in the transport or held by a window. There is one timer, over the
+octets are in the transport or held by a window. Large pieces of HTTP/1.1 bodies
+are written within ``send()``. There is one timer, over the
 earliest of the engine's deadlines and the driver's own. How it ends is in
 ``closing.py``.
 """

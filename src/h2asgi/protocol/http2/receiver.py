@@ -170,10 +170,10 @@ class Receiver:
             self._give_connection_credit()
 
     def _receive_body(self, stream: Stream, payload: memoryview, end_stream: bool) -> None:
-        left = stream.body_left
-        if left is not None:
+        promised = stream.body_left
+        if promised is not None:
             # Section 8.1.1: content-length and DATA must agree.
-            left -= len(payload)
+            left: int = promised - len(payload)
             stream.body_left = left
             if left < 0 or (end_stream and left):
                 self._fail(stream, ErrorCode.PROTOCOL_ERROR, "body differs from content-length")

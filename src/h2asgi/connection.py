@@ -70,6 +70,10 @@ on its way; then somebody else has the place."""
 NEXT_REQUEST_TIME = 1.0
 """Seconds from a connection's begin or last response in which another request is to be expected."""
 
+SMALLEST_SHARE: Final = 32 * 1024
+"""Octets that a piece of a body counts at the least in the turn of its writer, for the work that an
+application has with it: 32 pieces, then others have theirs."""
+
 INPUT_TIME: Final = 0.01
 """Seconds for the event loop to read what has come already, when a connection would be closed."""
 
@@ -427,6 +431,8 @@ class Connection:
         if self._transport is None or self._closing:
             return None
         self._bypass = receive
+        if self._exchanges is not None:
+            self._exchanges.push = None  # the passage has turns of its own
         return Passage(self, self._transport, self._output, self._loop)
 
     def _start_http2(self) -> None:
@@ -498,7 +504,7 @@ class Connection:
             return False
         output.write(engine)
         self._schedule_flush()
-        self._turn_left -= size
+        self._turn_left -= max(size, SMALLEST_SHARE)
         if self._turn_left > 0:
             return not engine.unsent
         self._turn_left = output.size

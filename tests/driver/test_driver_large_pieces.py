@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from h2asgi.connection import SMALLEST_SHARE
 from h2asgi.output import HTTP1_WRITE_SIZE
 
 PIECE = bytes(range(256)) * 256
@@ -86,6 +87,47 @@ def test_a_peer_that_does_not_read_holds_its_writer_and_nobody_else(driver):
     driver.loop.settle(80)
     assert body(peer.take()) == PIECE * 64
     assert app.ended == 2
+
+
+def test_smaller_pieces_count_for_the_work_with_them(driver):
+    turns = [0]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(200):
+            await send(
+                {"type": "http.response.body", "body": PIECE[: 16 * 1024], "more_body": True}
+            )
+            turns[-1] += 1
+        await send({"type": "http.response.body"})
+
+    driver.serve(app)
+    peer = driver.http1()
+    peer.deliver(REQUEST)
+    while sum(turns) < 200:
+        turns.append(0)
+        driver.loop.turn()
+    assert max(turns) == HTTP1_WRITE_SIZE // SMALLEST_SHARE
+
+
+def test_a_writer_who_went_on_waits_all_the_same_when_the_transport_is_full(driver):
+    """That its first pieces have left is no news of the later ones."""
+    huge, waiting = bytes(8 * 1024 * 1024), []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for piece in (PIECE + b"!", PIECE + b"!", huge, huge):
+            waiting.append(len(piece))
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    driver.serve(app)
+    peer = driver.http1()
+    peer.transport.stall()
+    peer.send(REQUEST)
+    assert waiting == [len(PIECE) + 1, len(PIECE) + 1, len(huge)]
+    peer.transport.drain()
+    driver.loop.settle()
+    assert waiting.count(len(huge)) == 2
 
 
 def test_pipelined_requests_are_answered_in_order_and_not_within_each_other(driver):

@@ -87,3 +87,25 @@ def test_nothing_is_held_back_over_a_turn_of_the_loop(driver):
     sock = websocket.peer.transport.get_extra_info("socket")
     assert sock.options == [CORKED, UNCORKED]
     assert websocket.take() == [(TEXT, b"a")]
+
+
+def test_large_messages_have_no_more_than_their_turn(driver):
+    """Neither by the passage nor, when that gives way, by the engine."""
+    size, taken = 20_000, [0]
+
+    async def app(scope, receive, send):
+        await send(ACCEPTANCE)
+        await receive()
+        await receive()
+        for _ in range(300):
+            await send({"type": "websocket.send", "bytes": bytes(size)})
+            taken[-1] += 1
+        await receive()
+
+    driver.serve(app)
+    websocket = HTTP1WebSocket(driver, "/")
+    websocket.peer.deliver(frames(1))
+    while sum(taken) < 300:
+        taken.append(0)
+        driver.loop.turn()
+    assert max(taken) <= TURN // (MESSAGE + size) + 1

@@ -117,9 +117,11 @@ class Response:
         """
         try:
             if type(message) is not dict:
+                if not isinstance(message, Mapping):
+                    raise TypeError
                 message = dict(message)
             kind = message["type"]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError):
             raise IllegalMessage(f"not a message with a type: {reprlib.repr(message)}") from None
         if self._state == OVER:
             raise IllegalMessage(f"{kind!r} after the response was over")

@@ -214,6 +214,9 @@ class HTTP1Engine(Engine):
         waiting = queue.size
         if waiting > SEND_HIGH_WATER:
             self._high_stream_id = stream_id
+            drained = SendQueueDrained(stream_id)
+            if drained in self._events:  # no longer; there will be another
+                self._events.remove(drained)
             self._unsent.add(waiting - self._counted)
             self._counted = waiting
         if end_stream:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from ..engine import MAX_PIECES, SEND_HIGH_WATER, SEND_LOW_WATER
 from ..events import Headers
+
+LARGE_CUT: Final = 1024
+"""Octets of a cut that has others like it behind it, for which a view is kept: it costs some 300
+octets a stream, which windows of an octet for each of many must not (CVE-2019-9511)."""
 
 
 class Outgoing:
@@ -26,7 +31,7 @@ class Outgoing:
 
     def __init__(self) -> None:
         self._first = b""  # the piece that is being sent
-        self._view: memoryview | None = None  # of it, once it is cut
+        self._view: memoryview | None = None  # of it, once something large was cut off
         self._offset = 0  # into it, so that large pieces are never copied whole
         self._pieces: deque[bytes] = deque()  # behind it
         self._above_high_water = False
@@ -64,15 +69,16 @@ class Outgoing:
         self._offset = end
         view = self._view
         if view is None:
-            self._view = view = memoryview(self._first)
+            view = memoryview(self._first)
+            if size >= LARGE_CUT:
+                self._view = view
         return view[start:end]
 
     def _take_rest(self, start: int) -> bytes | memoryview:
         """Remove the first piece, from ``start`` on."""
         rest: bytes | memoryview = self._first
         if start:
-            assert self._view is not None
-            rest = self._view[start:]
+            rest = (memoryview(self._first) if self._view is None else self._view)[start:]
         self._view = None
         self._offset = 0
         self._first = self._pieces.popleft() if self._pieces else b""

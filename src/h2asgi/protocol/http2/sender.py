@@ -304,10 +304,7 @@ class Sender:
             data = outgoing.take(size)
             self._unsent.used -= size
             last = stream.response_ended and not outgoing.queued and outgoing.trailers is None
-            if size == MAX_DATA_FRAME and not last:
-                self._write_full_frame(stream, outgoing, data)
-            else:
-                self._write_data(stream, data, size, last)
+            self._write_data(stream, data, size, last)
             if outgoing.fell_to_low_water():
                 self.drained.append(stream.stream_id)
         if outgoing.queued:
@@ -327,26 +324,10 @@ class Sender:
         stream.send_data(end_stream)
         stream.send_window -= size
         self.window -= size
-        flags = Flag.END_STREAM if end_stream else 0
-        self._output.append(frames.frame_header(size, FrameType.DATA, flags, stream.stream_id))
+        self._output.append(_data_header(stream, size, end_stream))
         self._output.append(data)
         if end_stream:
             self.ended.append(stream)
-
-    def _write_full_frame(
-        self, stream: Stream, outgoing: Outgoing, data: bytes | memoryview
-    ) -> None:
-        """Write one of the frames that a large body is made of; their headers are all alike."""
-        header = outgoing.frame_header
-        if not header:
-            stream_id = stream.stream_id
-            header = frames.frame_header(MAX_DATA_FRAME, FrameType.DATA, 0, stream_id)
-            outgoing.frame_header = header
-        stream.send_data(False)
-        stream.send_window -= MAX_DATA_FRAME
-        self.window -= MAX_DATA_FRAME
-        self._output.append(header)
-        self._output.append(data)
 
     def _write_block(self, stream: Stream, block: bytes, end_stream: bool) -> None:
         stream.answered = True
@@ -362,3 +343,15 @@ def _comes_later(priority: Priority, dry: Priority) -> bool:
     if priority.urgency != dry.urgency:
         return priority.urgency > dry.urgency
     return not (priority.incremental or dry.incremental)
+
+
+def _data_header(stream: Stream, size: int, end_stream: bool) -> bytes:
+    """Give the header of a DATA frame; those that a large body is made of have the same one."""
+    outgoing = stream.outgoing
+    if size < MAX_DATA_FRAME or end_stream or outgoing is None:
+        flags = Flag.END_STREAM if end_stream else 0
+        return frames.frame_header(size, FrameType.DATA, flags, stream.stream_id)
+    if not outgoing.frame_header:
+        header = frames.frame_header(size, FrameType.DATA, 0, stream.stream_id)
+        outgoing.frame_header = header
+    return outgoing.frame_header

@@ -108,8 +108,8 @@ ARROWS = {
     "closing": {"timer"},
     "exchanges": {
         *{"asgi", "errors", "health", "outlet", "overdue", "passage", "protocol"},
-        *{"protocol.websocket", "request_ids", "slow_requests", "state", "tally", "tasks", "timer"},
-        *{"trace", "websocket_exchange"},
+        *{"protocol.websocket", "request", "request_ids", "slow_requests", "state", "tally"},
+        *{"tasks", "timer", "trace", "websocket_exchange"},
     },
     "forwarded": {"protocol", "trust"},
     "trust": {"errors", "protocol"},
@@ -124,8 +124,9 @@ ARROWS = {
     "protocol.http1": {"config", "errors", "limits", "protocol"},
     "protocol.http2": {"config", "errors", "limits", "protocol", "tally"},
     "protocol.websocket": {"config", "errors", "protocol"},
-    "protocol": {"errors"},  # the seam: events, engine, headers
-    "asgi": {"compiled", "errors"},
+    "protocol": {"errors", "request"},  # the seam: events, engine, headers
+    "asgi": {"compiled", "errors", "request"},
+    "request": set(),
     "banner": {"_version", "config", "protocol", "protocol.engines", "tls"},
     "process": {"errors", "logs"},
     "logs": {"config", "errors", "trace"},

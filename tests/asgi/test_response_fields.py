@@ -134,7 +134,7 @@ def test_a_second_content_length_is_refused_even_when_equal():
 
 @pytest.fixture
 def known():
-    """What is remembered, beginning with nothing; compiled, another dict could not take its place."""
+    """What is remembered: nothing at first. Compiled, no other dict could take its place."""
     fields._known_fields.clear()
     return lambda: fields._known_fields
 

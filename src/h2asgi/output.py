@@ -155,22 +155,16 @@ class Output:
         while not (self.paused or self._is_closing()):
             data = engine.data_to_send(self.size, now)
             if data:
-                self._write(data)
-                self._written += len(data)
-                if self._tally is not None:
-                    self._tally.add(SENT_OCTETS, len(data))
-                self._writes += 1
-                if self._writes > MAX_WRITES:
-                    self._look_whether_kept()
+                self.hand_over(data)
             if engine.awaits_writer:
                 return True
             if len(data) < WRITE_SIZE:
                 break
         return False
 
-    def hand_over(self, data: bytes) -> None:
-        """Hand over octets that no engine has, unless ``paused``."""
-        self._transport.write(data)
+    def hand_over(self, data: bytes | memoryview) -> None:
+        """Hand over octets, of an engine or of nobody, unless ``paused``."""
+        self._write(data)
         self._written += len(data)
         if self._tally is not None:
             self._tally.add(SENT_OCTETS, len(data))

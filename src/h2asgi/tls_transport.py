@@ -188,12 +188,11 @@ class TLSTransport(SocketTransport):
                 return 0
             if not self._more:
                 break
+        only_data = one_record and delivered > 0  # which asks for no answer
         if self._waiting_to_write:
             if tls.unsent > ALERTS_LIMIT:
                 self._lose(ConnectionAbortedError("the client does not read TLS's own answers"))
-        elif self._lost or (one_record and delivered and not self._backlog):
-            pass  # a record of data asks for no answer
-        elif tls.unsent or self._backlog:
+        elif not self._lost and (self._backlog or (not only_data and tls.unsent)):
             # The TLS layer answers something, or could not encrypt before it had read.
             self._flush()
         return delivered if self._reading else 0

@@ -307,6 +307,25 @@ def test_a_handler_that_raises_ends_neither_the_thread_nor_the_others(server_log
     assert broken.complained == 2
 
 
+def test_a_handler_of_several_loggers_gets_records_in_order(server_logger):
+    handler = Broken()
+    access = logging.getLogger("h2asgi.access")
+    with contextlib.ExitStack() as stack:
+        for logger in (server_logger, access):
+            stack.callback(logger.handlers.__setitem__, slice(None), logger.handlers[:])
+            logger.handlers[:] = [handler]
+        stack.callback(setattr, access, "propagate", access.propagate)
+        access.propagate = False
+        with logs.in_background(LogConfig()):
+            access.error("1")
+            server_logger.error("2")
+            logs.flush()  # from now on threads wait for a while before they write again
+            for number in range(3, 9, 2):
+                access.error("%d", number)
+                server_logger.error("%d", number + 1)
+    assert handler.seen == list("12345678")
+
+
 def test_what_cannot_be_formatted_is_no_error_of_who_logs(server_logger, monkeypatch, capsys):
     configured(io.StringIO(), monkeypatch)
     complaints: list[object] = []

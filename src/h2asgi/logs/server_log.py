@@ -40,6 +40,9 @@ _COLOURS = {
 }
 _PLAIN = "\x1b[0m"
 
+Handled = tuple[list[logging.Handler], logging.LogRecord]
+"""A record, and who is to handle it."""
+
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, default=str).encode
 
 
@@ -106,14 +109,15 @@ class StreamOutput(logging.Handler):
 
 
 class Detached(logging.Handler):
-    """Has the handlers of ``--log-config`` called in a thread, which may wait."""
+    """Stands for the ``handlers`` of a logger, which are called by the thread of ``writer``.
 
-    def __init__(self, handlers: list[logging.Handler]) -> None:
+    Loggers with a handler in common share it, so that the handler gets records in order.
+    """
+
+    def __init__(self, handlers: list[logging.Handler], writer: Writer[Handled]) -> None:
         super().__init__()
-        self.handlers = handlers
-        self.writer: Writer[logging.LogRecord] = Writer(
-            "the log of --log-config", self._handle_all, MAX_WAITING_RECORDS, daemon=False
-        )
+        self._handlers = handlers
+        self._writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
         """Fix the message, whose arguments may change; the rest stays for the handlers."""
@@ -122,16 +126,17 @@ class Detached(logging.Handler):
         except Exception:
             self.handleError(record)
             return
-        self.writer.put(record, 1, 1)
+        self._writer.put((self._handlers, record), 1, 1)
 
-    def _handle_all(self, records: list[logging.LogRecord]) -> None:
-        for record in records:
-            for target in self.handlers:
-                if record.levelno >= target.level:
-                    try:
-                        target.handle(record)
-                    except Exception:  # of one handler: neither others nor the thread end by it
-                        target.handleError(record)
+
+def _handle_all(items: list[Handled]) -> None:
+    for handlers, record in items:
+        for target in handlers:
+            if record.levelno >= target.level:
+                try:
+                    target.handle(record)
+                except Exception:  # of one handler: neither others nor the thread end by it
+                    target.handleError(record)
 
 
 def configure(config: LogConfig) -> None:
@@ -168,26 +173,31 @@ def in_background(config: LogConfig) -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in (SERVER_LOGGER, ERROR_LOGGER, ACCESS_LOGGER)]
     if config.config_file is not None:
         loggers.append(logging.getLogger())
-    with contextlib.ExitStack() as stack:
-        for logger in loggers:
-            if logger.handlers:
-                stack.enter_context(_detached(logger))
-        yield
-
-
-@contextlib.contextmanager
-def _detached(logger: logging.Logger) -> Iterator[None]:
-    handlers = logger.handlers[:]
-    output = handlers[0] if len(handlers) == 1 else None
-    if not isinstance(output, StreamOutput):
-        output = Detached(handlers)
-        logger.handlers[:] = [output]
-    output.writer.start()
+    detached: list[tuple[logging.Logger, list[logging.Handler], Writer[Handled]]] = []
+    writers: set[Writer[Any]] = set()
+    writer_of: dict[logging.Handler, Writer[Handled]] = {}
+    for logger in loggers:
+        handlers = logger.handlers[:]
+        if len(handlers) == 1 and isinstance(handlers[0], StreamOutput):
+            writers.add(handlers[0].writer)
+        elif handlers:
+            shared = next((writer_of[one] for one in handlers if one in writer_of), None)
+            writer = shared or Writer(
+                "the log of --log-config", _handle_all, MAX_WAITING_RECORDS, daemon=False
+            )
+            writer_of.update(dict.fromkeys(handlers, writer))
+            logger.handlers[:] = [Detached(handlers, writer)]
+            detached.append((logger, handlers, writer))
+            writers.add(writer)
+    for each in writers:
+        each.start()
     try:
         yield
     finally:
-        if output.writer.stop() and isinstance(output, Detached):
-            logger.handlers[:] = output.handlers
+        stopped = {each for each in writers if each.stop()}
+        for logger, handlers, writer in detached:
+            if writer in stopped:
+                logger.handlers[:] = handlers
 
 
 def flush() -> None:

@@ -39,6 +39,7 @@ from .protocol.proxy import ProxyHeader
 from .proxied import behind_proxy
 from .state import ApplicationState, Endpoints
 from .tally import RECEIVED_OCTETS
+from .tasks import EAGER
 from .tcp import cut_off, has_input, is_delivered, peer_has_closed
 from .timer import Timer
 from .tls_extension import tls_extension
@@ -127,8 +128,9 @@ class Connection:
         self._reading_paused = False
         self._peer_has_left = False  # looked for only while reading is paused
         self.flush_scheduled = False
+        self._answers_in_flush = False
         self._flush_callback = self._flush  # made once, not for every request
-        self._turn_left = 0  # octets that a writer may still send before others have their turn
+        self._turn_left = 0  # octets that a writer may still push before others have their turn
         self._timer = Timer(state.loop, self._on_timer)
         # The protocol's side.
         self._engine: Engine | None = None
@@ -202,11 +204,18 @@ class Connection:
         return self._state.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Feed the engine; its events start tasks and wake them, one flush answers."""
+        """Feed the engine; its events start tasks and wake them, one flush answers.
+
+        Over HTTP/1.1 they do so in the flush, as an answer is written at once there. In any case
+        what others have sent is read before the first answer is written: answers that follow
+        one another closely find their client awake, and to wake it is more work than a request.
+        """
         data = self._state.read_buffer[:nbytes]
         if self._tally is not None:
             self._tally.add(RECEIVED_OCTETS, nbytes)
         if self._bypass is not None:
+            if self.flush_scheduled and not self._closing:
+                self._take_events()  # a tunnel's input from before goes first
             taken = self._bypass(data)
             if taken == nbytes:
                 return
@@ -221,8 +230,8 @@ class Connection:
             engine = self._engine
             assert engine is not None
         engine.receive_data(data, self._time())
-        if events := engine.take_events():
-            self._take(events)
+        if not self._answers_in_flush:
+            self._take_events()
         self._schedule_flush()  # which pauses reading if the application has not taken enough
 
     def eof_received(self) -> bool:
@@ -408,7 +417,7 @@ class Connection:
 
     def _start_http1(self) -> None:
         config = self._state.config
-        self._output.size = HTTP1_WRITE_SIZE
+        self._turn_left = self._output.size = HTTP1_WRITE_SIZE
         now, websocket, limits = self._loop.time(), config.websocket.enabled, config.limits
         engine = http1_engine(config.http1)(
             config.http1,
@@ -420,8 +429,8 @@ class Connection:
         )
         self._start(engine)
         assert self._exchanges is not None
-        self._turn_left = self._output.size
         self._exchanges.push = self._push
+        self._answers_in_flush = EAGER  # or applications would begin behind it
         self._exchanges.open_passage = self._open_passage
         if not self._tls and SENDFILE:
             self._exchanges.outlet_of_files = Outlet(self._output, engine)
@@ -466,6 +475,12 @@ class Connection:
                 exchanges.connection_ended(event.error_code)
             else:
                 exchanges.take(event)
+        if not exchanges.waiting:
+            return
+        if self._answers_in_flush:
+            exchanges.begin_waiting()
+        else:
+            self._call_soon(exchanges.begin_waiting)  # when all that has come is read
 
     # The way out.
 
@@ -475,8 +490,11 @@ class Connection:
             self._call_soon(self._flush_callback)
 
     def _flush(self) -> None:
-        self.flush_scheduled = False
         transport = self._transport
+        self._turn_left = self._output.size
+        if transport is not None and self._answers_in_flush and not self._closing:
+            self._let_answer(transport)
+        self.flush_scheduled = False
         if transport is None or self._closing:
             return
         engine = self._engine
@@ -493,11 +511,19 @@ class Connection:
             if awaits_writer:
                 self._schedule_flush()  # behind the writers that the events have woken
 
+    def _let_answer(self, transport: asyncio.Transport) -> None:
+        try:
+            self._take_events()
+        except BaseException:
+            transport.abort()  # as it does by itself where it calls
+            raise
+
     def _push(self, size: int) -> bool:
         """Write what is queued at once; says whether its writer may go on without a turn.
 
-        What a large body has to itself is then still in the processor's cache, on both sides,
-        where bodies that take turns push each other out.
+        A small answer has a write of its own in any case, and its application is over sooner.
+        What a large body has to itself is still in the processor's cache, on both sides, where
+        bodies that take turns push each other out.
         """
         engine, output = self._engine, self._output
         if self._transport is None or self._closing or output.paused or engine is None:
@@ -505,10 +531,7 @@ class Connection:
         output.write(engine)
         self._schedule_flush()
         self._turn_left -= max(size, SMALLEST_SHARE)
-        if self._turn_left > 0:
-            return not engine.unsent
-        self._turn_left = output.size
-        return False
+        return self._turn_left > 0 and not engine.unsent
 
     def _update_reading(self) -> None:
         """Hold a peer back by TCP where the protocol has nothing better: HTTP/1.1."""

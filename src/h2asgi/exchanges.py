@@ -98,6 +98,7 @@ class Exchanges(Sink):
         "outlet_of_files",
         "push",
         "stopping",
+        "waiting",
     )
 
     def __init__(
@@ -132,6 +133,7 @@ class Exchanges(Sink):
         self.stopping = False
         self.last_request = self._loop.time()
         self._cycles: dict[int, HTTPCycle] = {}
+        self.waiting: list[HTTPCycle] = []  # for ``begin_waiting``
         self._websockets: dict[int, WebSocketExchange] = {}
         self._writers: dict[int, list[asyncio.Future[None]]] = {}
         self._overdue: Overdue | None = None
@@ -202,20 +204,24 @@ class Exchanges(Sink):
         if event.end_stream or not EAGER:
             self._begin(cycle, cycle.run(state.app))
         else:
-            # Mostly the body comes together with the head. When the application
-            # runs a turn later, it finds it and need not wait for it.
             state.beginning += 1
-            self._loop.call_soon(self._begin_unless_reset, cycle)
+            self.waiting.append(cycle)
 
     def _settle_id(self, ids: RequestIDs, event: RequestReceived) -> DefaultFields:
         """See that the request has one id; gives the default fields of its response."""
         event.headers = ids.settle(event.headers, believed=self._forwarding is not None)
         return FieldsWithID(self._state.default_headers, ids.find(event.headers))
 
-    def _begin_unless_reset(self, cycle: HTTPCycle) -> None:
-        self._state.beginning -= 1
-        if cycle.stream_id in self._cycles:
-            self._begin(cycle, cycle.run(self._state.app))
+    def begin_waiting(self) -> None:
+        """Begin the applications of requests with a body, once the events at hand are taken.
+
+        Mostly the body comes together with the head: they find it, and need not wait for it.
+        """
+        waiting, self.waiting = self.waiting, []
+        for cycle in waiting:
+            self._state.beginning -= 1
+            if cycle.stream_id in self._cycles:  # and was not reset at once
+                self._begin(cycle, cycle.run(self._state.app))
 
     def _open_websocket(self, event: RequestReceived, defaults: DefaultFields) -> None:
         state = self._state
@@ -410,7 +416,8 @@ class Exchanges(Sink):
     def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> Awaitable[None]:
         """See ``asgi.sink.Sink``. The flush runs while the caller yields, or waits for room."""
         queued = self._engine.send_data(stream_id, data, end_stream)
-        if queued >= LARGE and self.push is not None and self.push(queued):
+        push = self.push
+        if push is not None and (end_stream or queued >= LARGE) and push(queued):
             return _DONE
         self._schedule_flush()
         if queued <= SEND_HIGH_WATER:

@@ -22,7 +22,7 @@ class ApplicationState:
     """What the requests of one server share.
 
     ``on_idle`` is called whenever a connection, or the last application task, is gone.
-    ``beginning`` counts requests whose application is called in the next turn of the loop.
+    ``beginning`` counts requests whose application is called as soon as their events are taken.
     ``forwarding`` and ``health`` are None where nothing is believed and nothing asked,
     ``request_ids`` where requests have none, ``tally`` where nobody watches.
     """

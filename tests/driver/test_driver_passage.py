@@ -6,6 +6,7 @@ import asyncio
 import socket
 
 import pytest
+from applications import Stepwise
 from tunnel_peers import PING, PONG, TEXT, HTTP1WebSocket, frame
 
 from h2asgi.passage import MESSAGE, TURN
@@ -60,6 +61,20 @@ def test_what_the_engine_has_goes_first(driver, websocket):
     websocket.peer.deliver(frame(PING, b"p") + frames(2))
     driver.loop.settle()
     assert websocket.take() == [(PONG, b"p"), *answers(2)]
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_what_came_before_the_acceptance_goes_first(driver, turns):
+    app = Stepwise()
+    app.loop = driver.loop
+    driver.serve(app)
+    websocket = HTTP1WebSocket(driver, "/", frame(TEXT, b"early"))
+    app.start("receive", ACCEPTANCE, "receive", "receive")
+    for _ in range(turns):
+        driver.loop.turn()
+    websocket.peer.deliver(frame(TEXT, b"late"))
+    driver.loop.settle()
+    assert [message["text"] for message in app.done[2:]] == ["early", "late"]
 
 
 @needs_cork

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import pytest
 from applications import START, Stepwise, body, hello
@@ -385,3 +386,38 @@ def test_transport_that_keeps_tiny_writes_gets_no_more_of_them(driver):
     app.start(body(bytes(50_000), more=True), body(b"x", more=True))
     driver.loop.settle()
     assert len(app.done) == 804, "the mark is not what it was"
+
+
+def test_the_last_of_an_answer_leaves_within_send_over_http1(driver):
+    """There is nobody on the connection to share a write with, and no turn to wait for."""
+    seen = []
+
+    async def app(scope, receive, send):
+        await send(START)
+        asyncio.get_running_loop().call_soon(seen.append, "turn")
+        await send(body(b"hello"))
+        seen.append(peer.take())
+
+    driver.serve(app)
+    peer = driver.http1()
+    peer.send(GET)
+    assert seen[0].endswith(b"hello")
+    assert seen[1:] == ["turn"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks begin a turn later anyway")
+def test_what_others_have_sent_is_read_before_the_first_answer_is_written(driver):
+    calls = []
+
+    async def app(scope, receive, send):
+        calls.append(scope["path"])
+        await hello(scope, receive, send)
+
+    driver.serve(app)
+    peers = [driver.http1(), driver.http1()]
+    for peer in peers:
+        peer.deliver(GET)
+    assert calls == []
+    driver.loop.turn()
+    assert calls == ["/", "/"]
+    assert [peer.take()[-5:] for peer in peers] == [b"hello"] * 2

@@ -114,8 +114,8 @@ class Connection:
     ) -> None:
         self._state = state
         self._loop = state.loop
-        self._call_soon = state.loop.call_soon
-        self._time = state.loop.time
+        self._call_soon = state.call_soon
+        self._time = state.time
         self._tally = state.tally
         # The transport's side.
         self._tls = tls
@@ -499,7 +499,7 @@ class Connection:
             return
         engine = self._engine
         if engine is not None:
-            awaits_writer = self._output.write(engine)
+            awaits_writer = self._output.write(engine, self._time())
             if events := engine.take_events():
                 self._take(events)
             if self._terminated is not None:
@@ -528,7 +528,7 @@ class Connection:
         engine, output = self._engine, self._output
         if self._transport is None or self._closing or output.paused or engine is None:
             return False
-        output.write(engine)
+        output.write(engine, self._time())
         self._schedule_flush()
         self._turn_left -= max(size, SMALLEST_SHARE)
         return self._turn_left > 0 and not engine.unsent

@@ -111,7 +111,7 @@ class Exchanges(Sink):
     ) -> None:
         self._state = state
         self._loop = state.loop
-        self._time = state.loop.time
+        self._time = state.time
         self._endpoints = endpoints
         self._scope = connection_scope(
             endpoints.scheme, endpoints.client, endpoints.server, state.config.root_path
@@ -142,7 +142,8 @@ class Exchanges(Sink):
         self._slow: SlowRequests | None = None
         if seconds := state.config.log.slow_request:
             self._slow = SlowRequests(self._cycles, seconds, timer, state.loop)
-        self._outliving: set[asyncio.Task[None]] = set()  # applications whose streams were reset
+        # Applications whose streams were reset, once there is one.
+        self._outliving: set[asyncio.Task[None]] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._cycles or self._websockets)
@@ -171,7 +172,7 @@ class Exchanges(Sink):
         defaults = state.default_headers
         if self._request_ids is not None:
             defaults = self._settle_id(self._request_ids, event)
-        if self._outliving and self._too_many_run():
+        if self._outliving and self._too_many_run(self._outliving):
             self._engine.reset_stream(event.stream_id, ErrorCode.REFUSED_STREAM)
             if state.tally is not None:
                 state.tally.add(STREAMS_LIMIT)
@@ -341,15 +342,17 @@ class Exchanges(Sink):
 
     def _note_outliving(self, task: asyncio.Task[None] | None) -> None:
         if task is not None and not task.done():
+            if self._outliving is None:
+                self._outliving = set()
             self._outliving.add(task)
             task.add_done_callback(self._outliving.discard)
 
-    def _too_many_run(self) -> bool:
+    def _too_many_run(self, outliving: set[asyncio.Task[None]]) -> bool:
         """Whether as many applications run as a client may have streams, reset or not.
 
         Otherwise resets would let it start any number of them (CVE-2023-44487).
         """
-        running = len(self._outliving) + len(self._cycles) + len(self._websockets)
+        running = len(outliving) + len(self._cycles) + len(self._websockets)
         return running >= self._state.config.http2.max_concurrent_streams
 
     def _on_send_queue_drained(self, event: SendQueueDrained) -> None:

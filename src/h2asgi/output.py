@@ -43,7 +43,6 @@ class Output:
         "_on_stall",
         "_pace",
         "_tally",
-        "_time",
         "_timer",
         "_transfer",
         "_transport",
@@ -70,7 +69,6 @@ class Output:
         # Made once, not for every request.
         self._write = transport.write
         self._is_closing = transport.is_closing
-        self._time = loop.time
         self._timer = timer
         self._loop = loop
         self._pace = Pace(timeouts.write, timeouts.min_transfer_rate)
@@ -146,12 +144,11 @@ class Output:
         self._unsent.add(size - self.held)
         self.held = size
 
-    def write(self, engine: Engine) -> bool:
+    def write(self, engine: Engine, now: float) -> bool:
         """Hand over what there is to send, until the transport has enough of it.
 
         Gives whether to come back in the next turn of the loop, see ``Engine.awaits_writer``.
         """
-        now = self._time()
         while not (self.paused or self._is_closing()):
             data = engine.data_to_send(self.size, now)
             if data:

@@ -23,6 +23,7 @@ class ApplicationState:
 
     ``on_idle`` is called whenever a connection, or the last application task, is gone.
     ``beginning`` counts requests whose application is called as soon as their events are taken.
+    ``time`` and ``call_soon`` are the loop's, made once.
     ``forwarding`` and ``health`` are None where nothing is believed and nothing asked,
     ``request_ids`` where requests have none, ``tally`` where nobody watches.
     """
@@ -40,6 +41,12 @@ class ApplicationState:
     tally: Tally | None = None
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     beginning: int = 0
+    time: Callable[[], float] = field(init=False)
+    call_soon: Callable[..., object] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.time = self.loop.time
+        self.call_soon = self.loop.call_soon
 
     @property
     def in_work(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 from ...errors import ErrorCode, PeerConnectionError
@@ -82,14 +81,15 @@ class Stream:
 class StreamTable:
     """The streams of one connection, by id."""
 
-    __slots__ = ("_ended", "_reset", "highest", "open", "transfer_began")
+    __slots__ = ("_ended", "_oldest_ended", "_reset", "highest", "open", "transfer_began")
 
     def __init__(self) -> None:
         self.open: dict[int, Stream] = {}
         self.highest = 0  # the highest id that the client has used
         self.transfer_began = False  # a body is to come, or octets wait: see ``transfers``
         self._reset: dict[int, None] = {}  # in order, and quick to look into: frames may be many
-        self._ended: deque[int] = deque(maxlen=ENDED_STREAMS_REMEMBERED)
+        self._ended: list[int] = []  # a ring, as a deque takes 760 octets when it is empty
+        self._oldest_ended = 0  # its place in the ring, once that is full
 
     def take_id(self, stream_id: int) -> None:
         """Use up a new stream id (RFC 9113 section 5.1.1)."""
@@ -102,8 +102,11 @@ class StreamTable:
         del self.open[stream.stream_id]
         if by_us:
             self.refuse(stream.stream_id)
-        else:
+        elif len(self._ended) < ENDED_STREAMS_REMEMBERED:
             self._ended.append(stream.stream_id)
+        else:
+            self._ended[self._oldest_ended] = stream.stream_id
+            self._oldest_ended = (self._oldest_ended + 1) % ENDED_STREAMS_REMEMBERED
 
     def refuse(self, stream_id: int) -> None:
         """Note that a stream was reset without ever being open here."""

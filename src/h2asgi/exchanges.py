@@ -446,6 +446,9 @@ class Exchanges(Sink):
 
     def flush(self) -> Awaitable[None]:
         """See ``asgi.sink.Sink``."""
+        push = self.push
+        if push is not None and push(0):
+            return _DONE
         self._schedule_flush()
         return _turn_of_the_loop()
 

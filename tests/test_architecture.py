@@ -90,7 +90,7 @@ ARROWS = {
     "scoreboard": {"tally"},
     "listener": {
         *{"admission", "callbacks", "protocol", "socket_transport", "sockets", "tally"},
-        *{"tls_context", "tls_shared", "tls_transport", "trust"},
+        *{"tls_context", "shared_by_transports", "tls_transport", "trust"},
     },
     "connection": {
         *{"closing", "errors", "exchanges", "limits", "outlet", "output", "passage", "protocol"},
@@ -107,10 +107,11 @@ ARROWS = {
     "outlet": {"output", "protocol.http1"},
     "closing": {"timer"},
     "exchanges": {
-        *{"asgi", "errors", "health", "outlet", "overdue", "passage", "protocol"},
+        *{"asgi", "errors", "health", "observers", "outlet", "overdue", "passage", "protocol"},
         *{"protocol.websocket", "request", "request_ids", "slow_requests", "state", "tally"},
-        *{"tasks", "timer", "trace", "websocket_exchange"},
+        *{"tasks", "timer", "websocket_exchange"},
     },
+    "observers": {"asgi", "forwarded", "protocol", "slow_requests", "state", "trace"},
     "forwarded": {"protocol", "trust"},
     "trust": {"errors", "protocol"},
     "health": set(),
@@ -162,11 +163,11 @@ ARROWS = {
     "tasks": set(),
     "tcp": set(),
     "timer": set(),
-    "tls_shared": set(),
-    "socket_transport": {"callbacks", "tls_shared"},
+    "shared_by_transports": set(),
+    "socket_transport": {"callbacks", "shared_by_transports"},
     "tls_transport": {
         *{"callbacks", "socket_transport", "tls_context", "tls_handshake", "tls_object"},
-        *{"tls_shared"},
+        *{"shared_by_transports"},
     },
     "tls_handshake": {"client_hello", "tls_context"},
     "callbacks": set(),

@@ -23,6 +23,7 @@ from .asgi.scope import (
 from .asgi.sink import Sink
 from .errors import ClientDisconnected, ErrorCode
 from .health import HEALTH_FIELDS
+from .observers import Observers
 from .outlet import Outlet
 from .overdue import Overdue
 from .passage import Passage
@@ -47,7 +48,6 @@ from .state import ApplicationState, Endpoints
 from .tally import CONCURRENCY_LIMIT, STREAMS_LIMIT
 from .tasks import DONE, EAGER, begin_task, retrieve, turn_of_the_loop
 from .timer import Timer
-from .trace import RequestRecord, Trace
 from .websocket_exchange import WebSocketExchange
 
 logger = logging.getLogger("h2asgi")
@@ -62,8 +62,6 @@ LARGE: Final = 16 * 1024
 _begin_task: Final = begin_task
 _turn_of_the_loop: Final = turn_of_the_loop
 _DONE: Final = DONE
-
-_NO_FIELDS: Final[Headers] = []
 
 _TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
 
@@ -83,6 +81,7 @@ class Exchanges(Sink):
         "_health",
         "_limit",
         "_loop",
+        "_observers",
         "_outliving",
         "_overdue",
         "_request_ids",
@@ -142,6 +141,9 @@ class Exchanges(Sink):
         self._slow: SlowRequests | None = None
         if seconds := state.config.log.slow_request:
             self._slow = SlowRequests(self._cycles, seconds, timer, state.loop)
+        self._observers: Observers | None = None
+        if not (state.tally is None and state.trace is None and self._slow is None):
+            self._observers = Observers(state, endpoints, self._forwarding, self._slow)
         # Applications whose streams were reset, once there is one.
         self._outliving: set[asyncio.Task[None]] | None = None
 
@@ -267,10 +269,8 @@ class Exchanges(Sink):
         """Answer what never reaches the application."""
         id_fields = self._id_fields(request)
         size = self._respond(request, status, reason, headers + id_fields)
-        if (tally := self._state.tally) is not None:
-            tally.request_finished(request.http_version, request.method, status, 0.0)
-        if self._state.trace is not None:
-            self._record(self._state.trace, request, status, size, 0.0, id_fields)
+        if self._observers is not None:
+            self._observers.rejected(request, status, size, id_fields)
 
     def _id_fields(self, request: Request | RequestRejected) -> Headers:
         """Give the field with the id of a request; none if it has none."""
@@ -446,6 +446,9 @@ class Exchanges(Sink):
 
     def flush(self) -> Awaitable[None]:
         """See ``asgi.sink.Sink``."""
+        push = self.push
+        if push is not None and push(0):
+            return _DONE
         self._schedule_flush()
         return _turn_of_the_loop()
 
@@ -468,19 +471,8 @@ class Exchanges(Sink):
             del self._cycles[stream_id]
         elif stream_id in self._websockets:
             self._handshake_answered(stream_id)
-        tally, trace, slow = self._state.tally, self._state.trace, self._slow
-        if tally is None and trace is None and slow is None:
-            return
-        duration = self._loop.time() - response.began
-        request = response.request
-        if tally is not None:
-            assert isinstance(request, RequestReceived)  # whose fields are at hand, compiled
-            tally.request_finished(request.http_version, request.method, response.status, duration)
-        if slow is not None:
-            slow.finished(response, duration)
-        if trace is not None:
-            id_fields = self._id_fields(request)
-            self._record(trace, request, response.status, response.body_size, duration, id_fields)
+        if self._observers is not None:
+            self._observers.finished(response)
 
     def application_ended(self, cycle: object, failed: bool) -> None:
         """See ``asgi.sink.Sink``. A callback of the task would cost a turn of the loop."""
@@ -522,36 +514,6 @@ class Exchanges(Sink):
         for writer in self._writers.pop(stream_id, ()):
             if not writer.done():
                 writer.set_exception(ClientDisconnected("the client is gone"))
-
-    def _record(
-        self,
-        trace: Trace,
-        request: Request | RequestRejected,
-        status: int,
-        body_size: int,
-        duration: float,
-        id_fields: Headers,
-    ) -> None:
-        client, headers = self._endpoints.client, _NO_FIELDS
-        if not isinstance(request, RequestRejected):
-            headers = request.headers
-            if self._forwarding is not None:
-                client = self._forwarding.origin(headers).client or client
-        trace.request_finished(
-            RequestRecord(
-                client,
-                request.method,
-                request.target,
-                request.http_version,
-                status,
-                body_size,
-                duration,
-                headers,
-                self._endpoints.connection,
-                request.stream_id,
-                id_fields[0][1].decode("ascii") if id_fields else "",
-            )
-        )
 
 
 def _is_covered(request: RequestReceived, covers: Callable[[bytes], bool]) -> bool:

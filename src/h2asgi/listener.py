@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from .admission import Admission, Place
 from .callbacks import Callbacks
 from .protocol.proxy import MalformedProxyHeader, ProxyHeader, ProxyHeaderParser
+from .shared_by_transports import SharedByTransports
 from .socket_transport import SocketTransport
 from .sockets import ListeningSocket
 from .tally import (
@@ -31,7 +32,6 @@ from .tally import (
     Tally,
 )
 from .tls_context import ServerContext
-from .tls_shared import SharedByTransports
 from .tls_transport import TLSTransport
 from .trust import Trusted
 

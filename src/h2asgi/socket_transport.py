@@ -2,7 +2,7 @@
 
 It takes the place of the event loops' own for three reasons. uvloop's reads up to
 32 times before anybody else has a turn, and neither loop's knows that connections
-had better be read a few at a time (``tls_shared``). uvloop's has no socket, but
+had better be read a few at a time (``shared_by_transports``). uvloop's has no socket, but
 something that makes one for each option that is set. And where they differ, in
 what they keep, pause and report, one behaviour is easier to be sure of than two.
 
@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import Any, Final, cast
 
 from .callbacks import Callbacks
-from .tls_shared import SharedByTransports
+from .shared_by_transports import SharedByTransports
 
 MAX_BACKLOG_PIECES: Final = 256
 """Writes that wait before they are joined: each costs some 200 octets beside its content."""

@@ -5,7 +5,7 @@ half a mebibyte for each connection that has once received a body, asyncio's a
 quarter from the start; here it is under 25 KiB, and at most 200. And theirs reads
 for as long as a peer sends, so that one that sends nothing but key updates
 (RFC 8446 section 4.6.3) holds up all others; here a wake-up takes one piece of that, and
-``tls_shared`` says whose turn it is.
+``shared_by_transports`` says whose turn it is.
 
 What arrives is decrypted straight into the protocol's buffer. What is written
 is kept as it was given until the socket takes it, and only then encrypted.
@@ -27,11 +27,11 @@ from contextlib import suppress
 from typing import Any, Final
 
 from .callbacks import Callbacks
+from .shared_by_transports import SharedByTransports
 from .socket_transport import SocketTransport
 from .tls_context import ServerContext
 from .tls_handshake import Handshake
 from .tls_object import ENDED, TLSObject
-from .tls_shared import SharedByTransports
 
 MAX_READS: Final = 4
 """Pieces taken from the socket in a turn, as long as they are full and two thirds are data (the

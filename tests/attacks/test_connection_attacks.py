@@ -15,8 +15,8 @@ from attacked_server import HANG, ask, connect, hello, leave, serving, until, vi
 from h2asgi import connection, listener, process
 from h2asgi import server as server_module
 from h2asgi.config import Limits, Timeouts
+from h2asgi.shared_by_transports import HANDSHAKES_PER_TURN
 from h2asgi.tls_context import ServerContext
-from h2asgi.tls_shared import HANDSHAKES_PER_TURN
 
 OK = b"HTTP/1.1 200 OK"
 

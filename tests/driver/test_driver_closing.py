@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import struct
+import sys
 
 import pytest
 from applications import START, Stepwise, body, hello, reader, silent
@@ -257,6 +258,25 @@ def test_end_of_input_in_the_turn_of_the_answer_does_not_lose_it(driver, alpn):
     peer.end()
     assert peer.take().endswith(b"\r\n6\r\nanswer\r\n")
     assert peer.transport.is_closing() is bool(alpn)  # in the clear the rest may follow
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="applications begin a turn later")
+@pytest.mark.parametrize("alpn", [False, "http/1.1"])
+def test_a_request_whose_client_ends_at_once_is_answered_if_that_takes_no_wait(driver, alpn):
+    """Over TLS, too, where ``close_notify`` may come in the same read as the request."""
+    driver.serve(hello)
+    peer = driver.connect(alpn)
+
+    def read() -> None:
+        peer.deliver(GET)
+        if not peer.connection.eof_received():
+            peer.transport.close()
+
+    driver.loop.call_soon(read)
+    driver.loop.settle()
+    assert peer.take().endswith(b"hello")
+    assert peer.transport.is_closing()
+    assert [record.status for record in driver.records] == [200]
 
 
 def test_end_of_input_over_tls_is_the_end(driver):

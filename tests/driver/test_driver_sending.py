@@ -388,21 +388,41 @@ def test_transport_that_keeps_tiny_writes_gets_no_more_of_them(driver):
     assert len(app.done) == 804, "the mark is not what it was"
 
 
-def test_the_last_of_an_answer_leaves_within_send_over_http1(driver):
+@pytest.mark.parametrize(("method", "status", "data"), [
+    ("GET", 200, b"hello"), ("HEAD", 200, b"hello"), ("GET", 204, b""), ("GET", 307, b""),
+])  # fmt: skip
+def test_the_end_of_a_response_leaves_within_send_over_http1(driver, method, status, data):
     """There is nobody on the connection to share a write with, and no turn to wait for."""
     seen = []
 
     async def app(scope, receive, send):
-        await send(START)
+        await send({**START, "status": status})
         asyncio.get_running_loop().call_soon(seen.append, "turn")
-        await send(body(b"hello"))
+        await send(body(data))
         seen.append(peer.take())
 
     driver.serve(app)
     peer = driver.http1()
-    peer.send(GET)
-    assert seen[0].endswith(b"hello")
+    peer.send(f"{method} / HTTP/1.1\r\nhost: a\r\n\r\n".encode())
+    assert seen[0].startswith(b"HTTP/1.1 %d" % status)
+    assert seen[0].endswith(b"\r\n\r\n" + (data if method == "GET" else b""))
     assert seen[1:] == ["turn"]
+
+
+def test_pieces_of_nothing_do_not_keep_others_from_their_turn(driver):
+    others = []
+
+    async def app(scope, receive, send):
+        await send(START)
+        asyncio.get_running_loop().call_soon(others.append, "turn")
+        while not others:
+            await send(body(b"", more=True))
+        await send(body(b"hello"))
+
+    driver.serve(app)
+    peer = driver.http1()
+    peer.send(GET)
+    assert others == ["turn"]
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks begin a turn later anyway")

@@ -10,8 +10,8 @@ from typing import Any
 
 from tls_peer import HANG, LARGE, Ends, Recorder, tcp_pair
 
+from h2asgi.shared_by_transports import SharedByTransports
 from h2asgi.socket_transport import SocketTransport
-from h2asgi.tls_shared import SharedByTransports
 
 
 def unix_pair() -> tuple[socket.socket, socket.socket]:

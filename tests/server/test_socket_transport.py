@@ -11,8 +11,8 @@ import pytest
 from clear_peer import connected, unix_pair
 from tls_peer import HANG, LARGE, MIB, Recorder, turns, until
 
+from h2asgi.shared_by_transports import READS_PER_TURN, SharedByTransports
 from h2asgi.socket_transport import MAX_BACKLOG_PIECES
-from h2asgi.tls_shared import READS_PER_TURN, SharedByTransports
 
 pytestmark = pytest.mark.usefixtures("no_complaints")
 

@@ -10,7 +10,7 @@ import pytest
 from clear_peer import Clear, connected, unix_pair
 from tls_peer import LARGE, MIB, Recorder, reset, turns, until
 
-from h2asgi.tls_shared import SharedByTransports
+from h2asgi.shared_by_transports import SharedByTransports
 
 pytestmark = pytest.mark.usefixtures("no_complaints")
 

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.bindings.openssl.binding import Binding
 from tls_peer import HANG, LARGE, Pair, Recorder, connected, turns, until
 
-from h2asgi import tls_shared
+from h2asgi import shared_by_transports
 from h2asgi.listener import Listener
 from h2asgi.sockets import TCPAddress, listen
 from h2asgi.tls_object import PythonTLS
@@ -300,7 +300,7 @@ def test_writing_waits_for_the_other_half_of_a_key_update(run, contexts):
 
 def test_scratch_space_is_shared(run, contexts, monkeypatch):
     """Nothing of it is left in a transport: two connections take turns in one buffer."""
-    monkeypatch.setattr(tls_shared, "READ_SIZE", 1000)
+    monkeypatch.setattr(shared_by_transports, "READ_SIZE", 1000)
 
     async def main() -> None:
         async with connected(contexts) as one, connected(contexts) as two:

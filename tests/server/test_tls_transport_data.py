@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tls_peer import HANG, LARGE, MIB, Pair, Recorder, connected, turns, until
 
-from h2asgi.tls_shared import READ_SIZE
+from h2asgi.shared_by_transports import READ_SIZE
 from h2asgi.tls_transport import MAX_READS, WRITE_SIZE
 
 pytestmark = pytest.mark.usefixtures("no_complaints")

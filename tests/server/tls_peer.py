@@ -10,9 +10,9 @@ import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
+from h2asgi.shared_by_transports import SharedByTransports
 from h2asgi.socket_transport import SocketTransport
 from h2asgi.tls_context import ServerContext
-from h2asgi.tls_shared import SharedByTransports
 from h2asgi.tls_transport import TLSTransport
 
 HANG = 10

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from h2asgi.tls_shared import MAX_TURNS, READS_PER_TURN, SharedByTransports
+from h2asgi.shared_by_transports import MAX_TURNS, READS_PER_TURN, SharedByTransports
 
 
 class Loop:

@@ -13,7 +13,6 @@ large download does not hold up a small answer.
 from __future__ import annotations
 
 from bisect import insort
-from collections import deque
 from operator import attrgetter
 
 from .priority import URGENCIES, Priority
@@ -25,39 +24,45 @@ _stream_id = attrgetter("stream_id")
 class _Urgency:
     """The streams of one urgency."""
 
-    __slots__ = ("_order_is_next", "in_order", "in_turns")
+    __slots__ = ("_next", "_order_is_next", "in_order", "in_turns")
 
     def __init__(self) -> None:
         self.in_order: list[Stream] = []  # by stream id
-        self.in_turns: deque[Stream] = deque()
+        self.in_turns: list[Stream] = []  # a ring; rotating a deque costs more than the rest
+        self._next = 0  # whose turn is next in it; its length stands for 0
         self._order_is_next = True
 
     def add(self, stream: Stream) -> None:
         if stream.priority.incremental:
-            self.in_turns.append(stream)
+            self.in_turns.insert(self._next, stream)  # behind all the others
+            self._next += 1
         else:
             insort(self.in_order, stream, key=_stream_id)
 
     def remove(self, stream: Stream) -> None:
         if not stream.priority.incremental:
             self.in_order.remove(stream)
-        elif self.in_turns[-1] is stream:  # it has just had its turn
-            self.in_turns.pop()
-        else:
-            self.in_turns.remove(stream)
+            return
+        place = self._next - 1
+        if place < 0 or self.in_turns[place] is not stream:  # it did not just have its turn
+            place = self.in_turns.index(stream)
+        del self.in_turns[place]
+        if place < self._next:
+            self._next -= 1
 
     def first(self) -> Stream:
         if self.in_order and (self._order_is_next or not self.in_turns):
             return self.in_order[0]
-        return self.in_turns[0]
+        return self.in_turns[self._next if self._next < len(self.in_turns) else 0]
 
     def take_turn(self) -> Stream:
         if self.in_order and (self._order_is_next or not self.in_turns):
             self._order_is_next = False
             return self.in_order[0]
         self._order_is_next = True
-        self.in_turns.rotate(-1)
-        return self.in_turns[-1]
+        place = self._next if self._next < len(self.in_turns) else 0
+        self._next = place + 1
+        return self.in_turns[place]
 
 
 class SendQueue:

@@ -95,7 +95,7 @@ ARROWS = {
     "connection": {
         *{"closing", "errors", "exchanges", "limits", "outlet", "output", "passage", "protocol"},
         *{"protocol.engines", "protocol.http2", "proxied", "state", "tcp", "timer"},
-        *{"tally", "tasks", "tls_extension"},
+        *{"tally", "tls_extension"},
     },
     "proxied": {"protocol", "state"},
     "state": {"asgi", "config", "forwarded", "health", "request_ids", "tally", "trace"},

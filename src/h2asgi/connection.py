@@ -39,7 +39,6 @@ from .protocol.proxy import ProxyHeader
 from .proxied import behind_proxy
 from .state import ApplicationState, Endpoints
 from .tally import RECEIVED_OCTETS
-from .tasks import EAGER
 from .tcp import cut_off, has_input, is_delivered, peer_has_closed
 from .timer import Timer
 from .tls_extension import tls_extension
@@ -128,7 +127,6 @@ class Connection:
         self._reading_paused = False
         self._peer_has_left = False  # looked for only while reading is paused
         self.flush_scheduled = False
-        self._answers_in_flush = False
         self._flush_callback = self._flush  # made once, not for every request
         self._turn_left = 0  # octets that a writer may still push before others have their turn
         self._timer = Timer(state.loop, self._on_timer)
@@ -204,12 +202,7 @@ class Connection:
         return self._state.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Feed the engine; its events start tasks and wake them, one flush answers.
-
-        Over HTTP/1.1 they do so in the flush, as an answer is written at once there. In any case
-        what others have sent is read before the first answer is written: answers that follow
-        one another closely find their client awake, and to wake it is more work than a request.
-        """
+        """Feed the engine; its events start tasks and wake them, one flush answers."""
         data = self._state.read_buffer[:nbytes]
         if self._tally is not None:
             self._tally.add(RECEIVED_OCTETS, nbytes)
@@ -230,8 +223,8 @@ class Connection:
             engine = self._engine
             assert engine is not None
         engine.receive_data(data, self._time())
-        if not self._answers_in_flush:
-            self._take_events()
+        if events := engine.take_events():
+            self._take(events)
         self._schedule_flush()  # which pauses reading if the application has not taken enough
 
     def eof_received(self) -> bool:
@@ -430,7 +423,6 @@ class Connection:
         self._start(engine)
         assert self._exchanges is not None
         self._exchanges.push = self._push
-        self._answers_in_flush = EAGER  # or applications would begin behind it
         self._exchanges.open_passage = self._open_passage
         if not self._tls and SENDFILE:
             self._exchanges.outlet_of_files = Outlet(self._output, engine)
@@ -475,12 +467,8 @@ class Connection:
                 exchanges.connection_ended(event.error_code)
             else:
                 exchanges.take(event)
-        if not exchanges.waiting:
-            return
-        if self._answers_in_flush:
-            exchanges.begin_waiting()
-        else:
-            self._call_soon(exchanges.begin_waiting)  # when all that has come is read
+        if exchanges.waiting:
+            self._schedule_flush()
 
     # The way out.
 
@@ -490,11 +478,17 @@ class Connection:
             self._call_soon(self._flush_callback)
 
     def _flush(self) -> None:
-        transport = self._transport
+        exchanges = self._exchanges
         self._turn_left = self._output.size
-        if transport is not None and self._answers_in_flush and not self._closing:
-            self._let_answer(transport)
+        if exchanges is not None and exchanges.waiting:
+            try:
+                exchanges.begin_waiting()
+            finally:  # SystemExit comes through
+                self.flush_scheduled = False
+                if exchanges.waiting:
+                    self._schedule_flush()
         self.flush_scheduled = False
+        transport = self._transport
         if transport is None or self._closing:
             return
         engine = self._engine
@@ -511,13 +505,6 @@ class Connection:
             if awaits_writer:
                 self._schedule_flush()  # behind the writers that the events have woken
 
-    def _let_answer(self, transport: asyncio.Transport) -> None:
-        try:
-            self._take_events()
-        except BaseException:
-            transport.abort()  # as it does by itself where it calls
-            raise
-
     def _push(self, size: int) -> bool:
         """Write what is queued at once; says whether its writer may go on without a turn.
 
@@ -531,7 +518,8 @@ class Connection:
         output.write(engine, self._time())
         self._schedule_flush()
         self._turn_left -= max(size, SMALLEST_SHARE)
-        return self._turn_left > 0 and not engine.unsent
+        # Whoever ends the connection waits for the flush to do so.
+        return self._turn_left > 0 and not (engine.unsent or engine.ended)
 
     def _update_reading(self) -> None:
         """Hold a peer back by TCP where the protocol has nothing better: HTTP/1.1."""

@@ -204,7 +204,7 @@ class Exchanges(Sink):
             self._overdue.expect()
         if self._slow is not None:
             self._slow.expect(cycle.began)
-        if event.end_stream or not EAGER:
+        if not EAGER or (event.end_stream and self.push is None):
             self._begin(cycle, cycle.run(state.app))
         else:
             state.beginning += 1
@@ -216,12 +216,15 @@ class Exchanges(Sink):
         return FieldsWithID(self._state.default_headers, ids.find(event.headers))
 
     def begin_waiting(self) -> None:
-        """Begin the applications of requests with a body, once the events at hand are taken.
+        """Begin the applications of the requests that came, before the flush.
 
-        Mostly the body comes together with the head: they find it, and need not wait for it.
+        Mostly a body comes together with its head: they find it, and need not wait for it. Over
+        HTTP/1.1 those of requests without a body begin here as well: they answer at once, and
+        what other clients have sent is read before. Answers that follow one another closely find
+        a client awake, and to wake it is more work than a request.
         """
-        waiting, self.waiting = self.waiting, []
-        for cycle in waiting:
+        while self.waiting:
+            cycle = self.waiting.pop(0)
             self._state.beginning -= 1
             if cycle.stream_id in self._cycles:  # and was not reset at once
                 self._begin(cycle, cycle.run(self._state.app))
@@ -253,7 +256,7 @@ class Exchanges(Sink):
 
     def _begin(self, cycle: HTTPCycle, run: Coroutine[Any, Any, None]) -> None:
         state = self._state
-        task = _begin_task(state.loop, state.tasks, run)
+        task = _begin_task(state.loop, state.context, state.tasks, run)
         if task.done():
             retrieve(task)
         else:

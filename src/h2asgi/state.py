@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,9 @@ class ApplicationState:
 
     ``on_idle`` is called whenever a connection, or the last application task, is gone.
     ``beginning`` counts requests whose application is called as soon as their events are taken.
-    ``time`` and ``call_soon`` are the loop's, made once.
+    ``time`` and ``call_soon`` are the loop's, made once. ``context`` is what the context variables
+    of every request begin with: what calls the server may be scheduled by an application, and has
+    the context of that.
     ``forwarding`` and ``health`` are None where nothing is believed and nothing asked,
     ``request_ids`` where requests have none, ``tally`` where nobody watches.
     """
@@ -41,6 +44,7 @@ class ApplicationState:
     tally: Tally | None = None
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     beginning: int = 0
+    context: Context = field(default_factory=copy_context)
     time: Callable[[], float] = field(init=False)
     call_soon: Callable[..., object] = field(init=False)
 

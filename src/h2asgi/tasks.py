@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Coroutine, Generator, Iterator
+from contextvars import Context
 from types import coroutine
 from typing import Any, Final, cast
 
@@ -15,21 +16,23 @@ if sys.version_info >= (3, 12):
 
     def begin_task(
         loop: asyncio.AbstractEventLoop,
+        context: Context,
         tasks: set[asyncio.Task[None]],
         coro: Coroutine[Any, Any, None],
     ) -> asyncio.Task[None]:
-        """Run up to the first real wait at once."""
-        return asyncio.Task(coro, loop=loop, eager_start=True)
+        """Run up to the first real wait at once, in a copy of ``context``."""
+        return asyncio.Task(coro, loop=loop, eager_start=True, context=context.copy())
 
 else:
 
     def begin_task(
         loop: asyncio.AbstractEventLoop,
+        context: Context,
         tasks: set[asyncio.Task[None]],
         coro: Coroutine[Any, Any, None],
     ) -> asyncio.Task[None]:
-        """Run in the next turn of the loop."""
-        task = loop.create_task(coro)
+        """Run in the next turn of the loop, in a copy of ``context``."""
+        task = loop.create_task(coro, context=context.copy())
         # One that is cancelled before that never runs, and so cannot say that it ended.
         task.add_done_callback(tasks.discard)
         return task

@@ -208,23 +208,3 @@ def test_connections_and_streams_have_numbers(driver):
     one, other = found[0][0], found[2][0]
     assert other == one + 1
     assert found == [(one, 1), (one, 3), (other, 1), (other, 2)]
-
-
-class Broken(RequestIDs):
-    def settle(self, headers: Any, *, believed: bool) -> Any:
-        raise KeyError("a mistake of the server")
-
-
-def test_a_mistake_of_the_server_leaves_no_connection_that_hangs(driver):
-    driver.serve(hello)
-    driver.state.request_ids = Broken(NAME)
-    peer = driver.http1()
-    try:
-        peer.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
-    except KeyError:
-        return  # to the transport, which ends the connection then
-    (error,) = driver.loop.errors
-    assert isinstance(error["exception"], KeyError)
-    driver.loop.errors.clear()
-    assert peer.transport.aborted
-    assert peer.transport.lost

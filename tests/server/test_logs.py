@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from h2asgi import logs
 from h2asgi.config import LogConfig
 from h2asgi.errors import ConfigurationError
+from h2asgi.logs.server_log import MAX_WAITING_RECORDS
 
 
 @pytest.fixture
@@ -297,6 +299,19 @@ class Broken(logging.Handler):
         self.complained += 1
 
 
+class Held(logging.Handler):
+    """Keeps what it is given, once it is free to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self.free = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.free.wait()
+        self.seen.append(record.getMessage())
+
+
 def test_a_handler_that_raises_ends_neither_the_thread_nor_the_others(server_logger):
     broken, other = Broken(), Broken()
     server_logger.handlers[:] = [broken, other]
@@ -307,23 +322,58 @@ def test_a_handler_that_raises_ends_neither_the_thread_nor_the_others(server_log
     assert broken.complained == 2
 
 
-def test_a_handler_of_several_loggers_gets_records_in_order(server_logger):
-    handler = Broken()
-    access = logging.getLogger("h2asgi.access")
+@pytest.fixture
+def loggers(server_logger):
+    """Those for the server, errors and requests, without handlers and without propagation."""
+    three = [server_logger, *map(logging.getLogger, ("h2asgi.error", "h2asgi.access"))]
     with contextlib.ExitStack() as stack:
-        for logger in (server_logger, access):
+        for logger in three:
             stack.callback(logger.handlers.__setitem__, slice(None), logger.handlers[:])
-            logger.handlers[:] = [handler]
-        stack.callback(setattr, access, "propagate", access.propagate)
-        access.propagate = False
-        with logs.in_background(LogConfig()):
-            access.error("1")
-            server_logger.error("2")
-            logs.flush()  # from now on threads wait for a while before they write again
-            for number in range(3, 9, 2):
-                access.error("%d", number)
-                server_logger.error("%d", number + 1)
+            stack.callback(setattr, logger, "propagate", logger.propagate)
+            logger.handlers[:] = []
+            logger.propagate = False
+        yield three
+
+
+def test_a_handler_of_several_loggers_gets_records_in_order(loggers):
+    handler = Broken()
+    server_log, _, access = loggers
+    server_log.handlers[:] = access.handlers[:] = [handler]
+    with logs.in_background(LogConfig()):
+        access.error("1")
+        server_log.error("2")
+        logs.flush()  # from now on threads wait for a while before they write again
+        for number in range(3, 9, 2):
+            access.error("%d", number)
+            server_log.error("%d", number + 1)
     assert handler.seen == list("12345678")
+
+
+def test_loggers_that_have_a_handler_in_common_with_a_third_share_its_order(loggers):
+    one, two = Broken(), Broken()
+    server_log, errors, access = loggers
+    server_log.handlers[:], errors.handlers[:], access.handlers[:] = [one], [two], [one, two]
+    with logs.in_background(LogConfig()):
+        for number in range(0, 9, 3):
+            server_log.error("%d", number)
+            errors.error("%d", number + 1)
+            access.error("%d", number + 2)
+            logs.flush()
+    assert one.seen == list("023568")
+    assert two.seen == list("124578")
+
+
+def test_a_flood_of_requests_leaves_room_for_errors(loggers):
+    handler = Held()
+    server_log, _, access = loggers
+    server_log.handlers[:] = access.handlers[:] = [handler]
+    with logs.in_background(LogConfig()):
+        for _ in range(MAX_WAITING_RECORDS + 1):
+            access.error("a request")
+        server_log.error("the error")
+        handler.free.set()
+    assert "the error" in handler.seen
+    assert handler.seen.count("a request") <= MAX_WAITING_RECORDS
 
 
 def test_what_cannot_be_formatted_is_no_error_of_who_logs(server_logger, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -25,6 +26,9 @@ MAX_WAITING = 4 * 1024 * 1024
 
 MAX_WAITING_RECORDS = 10_000
 """The same for handlers of ``--log-config``, in records of half a KiB and more."""
+
+ROOM_FOR_ERRORS = 1_000
+"""Of these, that lines of the access log leave to others that wait for the same handler."""
 
 LEAVE_TIME = 0.5
 """Seconds for what waits to be written when a second signal ends the process at once."""
@@ -111,13 +115,17 @@ class StreamOutput(logging.Handler):
 class Detached(logging.Handler):
     """Stands for the ``handlers`` of a logger, which are called by the thread of ``writer``.
 
-    Loggers with a handler in common share it, so that the handler gets records in order.
+    Loggers with a handler in common share it, so that the handler gets records in order; ``leave``
+    is the room in it that belongs to the others.
     """
 
-    def __init__(self, handlers: list[logging.Handler], writer: Writer[Handled]) -> None:
+    def __init__(
+        self, handlers: list[logging.Handler], writer: Writer[Handled], *, leave: int
+    ) -> None:
         super().__init__()
         self._handlers = handlers
         self._writer = writer
+        self._leave = leave
 
     def emit(self, record: logging.LogRecord) -> None:
         """Fix the message, whose arguments may change; the rest stays for the handlers."""
@@ -126,7 +134,7 @@ class Detached(logging.Handler):
         except Exception:
             self.handleError(record)
             return
-        self._writer.put((self._handlers, record), 1, 1)
+        self._writer.put((self._handlers, record), 1, 1, leave=self._leave)
 
 
 def _handle_all(items: list[Handled]) -> None:
@@ -173,31 +181,40 @@ def in_background(config: LogConfig) -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in (SERVER_LOGGER, ERROR_LOGGER, ACCESS_LOGGER)]
     if config.config_file is not None:
         loggers.append(logging.getLogger())
-    detached: list[tuple[logging.Logger, list[logging.Handler], Writer[Handled]]] = []
     writers: set[Writer[Any]] = set()
-    writer_of: dict[logging.Handler, Writer[Handled]] = {}
+    groups: list[list[logging.Logger]] = []  # with handlers in common
     for logger in loggers:
-        handlers = logger.handlers[:]
+        handlers = logger.handlers
         if len(handlers) == 1 and isinstance(handlers[0], StreamOutput):
             writers.add(handlers[0].writer)
         elif handlers:
-            shared = next((writer_of[one] for one in handlers if one in writer_of), None)
-            writer = shared or Writer(
-                "the log of --log-config", _handle_all, MAX_WAITING_RECORDS, daemon=False
-            )
-            writer_of.update(dict.fromkeys(handlers, writer))
-            logger.handlers[:] = [Detached(handlers, writer)]
-            detached.append((logger, handlers, writer))
-            writers.add(writer)
+            common = [group for group in groups if any(_share(logger, one) for one in group)]
+            groups = [group for group in groups if group not in common]
+            groups.append([logger, *itertools.chain(*common)])
+    before = {}
+    for group in groups:
+        writer: Writer[Handled] = Writer(
+            "the log of --log-config", _handle_all, MAX_WAITING_RECORDS, daemon=False
+        )
+        writers.add(writer)
+        for logger in group:
+            before[logger] = writer, logger.handlers[:]
+            # A flood of requests must not keep errors from being written.
+            leave = ROOM_FOR_ERRORS if logger.name == ACCESS_LOGGER else 0
+            logger.handlers[:] = [Detached(logger.handlers[:], writer, leave=leave)]
     for each in writers:
         each.start()
     try:
         yield
     finally:
         stopped = {each for each in writers if each.stop()}
-        for logger, handlers, writer in detached:
+        for logger, (writer, handlers) in before.items():
             if writer in stopped:
                 logger.handlers[:] = handlers
+
+
+def _share(one: logging.Logger, other: logging.Logger) -> bool:
+    return not set(one.handlers).isdisjoint(other.handlers)
 
 
 def flush() -> None:

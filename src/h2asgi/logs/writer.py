@@ -97,13 +97,13 @@ class Writer(Generic[Item]):
             logger.warning("%s ends: up to %d lines were lost", self._name, lost)
         return ended
 
-    def put(self, item: Item, size: int, lines: int) -> None:
-        """Have an item of so many lines written, or drop it."""
+    def put(self, item: Item, size: int, lines: int, *, leave: int = 0) -> None:
+        """Have an item of so many lines written, or drop it rather than leave less room."""
         if self._thread is None:
             self._attempt(self._write_soon, [item], lines)
             return
         with self._changed:
-            fits = self._size + size <= self._limit
+            fits = self._size + size + leave <= self._limit
             if fits:
                 self._waiting.append((item, size))
                 self._size += size

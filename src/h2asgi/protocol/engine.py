@@ -152,6 +152,11 @@ class Engine(ABC):
 
     @property
     @abstractmethod
+    def ended(self) -> bool:
+        """Whether the connection is over: ``ConnectionTerminated`` is an event, taken or not."""
+
+    @property
+    @abstractmethod
     def unsent(self) -> int:
         """How many octets of responses wait to be sent."""
 

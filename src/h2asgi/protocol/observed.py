@@ -143,6 +143,11 @@ class ObservedEngine(Engine):
         return self.engine.idle
 
     @property
+    def ended(self) -> bool:
+        """See ``Engine``."""
+        return self.engine.ended
+
+    @property
     def unsent(self) -> int:
         """See ``Engine``."""
         return self.engine.unsent

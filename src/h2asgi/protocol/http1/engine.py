@@ -324,6 +324,11 @@ class HTTP1Engine(Engine):
         """See ``Engine``."""
         return self._exchange is None and not self._queue.size
 
+    @property
+    def ended(self) -> bool:
+        """See ``Engine``."""
+        return self._phase == _CLOSED
+
     # Deadlines
 
     def next_deadline(self) -> float | None:

@@ -251,6 +251,11 @@ class HTTP2Engine(Engine):
         return not self._streams.open
 
     @property
+    def ended(self) -> bool:
+        """See ``Engine``."""
+        return self._terminated
+
+    @property
     def unsent(self) -> int:
         """See ``Engine``."""
         waiting = [stream.outgoing for stream in self._streams.open.values()]

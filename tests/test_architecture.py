@@ -117,7 +117,7 @@ ARROWS = {
     "health": set(),
     "websocket_exchange": {
         *{"asgi", "config", "errors", "passage", "protocol", "protocol.engines"},
-        *{"protocol.websocket"},
+        *{"protocol.websocket", "timer"},
     },
     "protocol.engines": {
         *{"config", "errors", "protocol.http1", "protocol.http2", "protocol.websocket"},
@@ -162,7 +162,7 @@ ARROWS = {
     "admission": set(),
     "tasks": set(),
     "tcp": set(),
-    "timer": set(),
+    "timer": {"shared_by_transports"},
     "shared_by_transports": set(),
     "socket_transport": {"callbacks", "shared_by_transports"},
     "tls_transport": {

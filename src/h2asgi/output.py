@@ -139,6 +139,8 @@ class Output:
     def note_passed(self, size: int) -> None:
         """Count octets that went to an outlet."""
         self._written += size
+        if self._tally is not None:
+            self._tally.add(SENT_OCTETS, size)
 
     def _hold(self, size: int) -> None:
         self._unsent.add(size - self.held)

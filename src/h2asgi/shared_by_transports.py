@@ -64,6 +64,7 @@ class SharedByTransports:
         self.scratch = memoryview(bytearray(SCRATCH_SIZE))
         self.handshake_step = asyncio.Semaphore(HANDSHAKES_PER_TURN)
         self._reads_left = READS_PER_TURN
+        self._share = READS_PER_TURN  # of the line, in each turn
         self._line: dict[Reader, None] = {}
         self._turn_ends = False  # whether that is scheduled
         self._watched: list[Reader] = []  # at most once each
@@ -80,7 +81,7 @@ class SharedByTransports:
         return True
 
     def _end_turn(self) -> None:
-        self._reads_left = READS_PER_TURN
+        self._reads_left = self._share = READS_PER_TURN
         self._turn_ends = bool(self._line)
         if self._turn_ends:
             # Not at once: the answers to this turn's requests stand behind.
@@ -89,7 +90,8 @@ class SharedByTransports:
     def _read_line(self) -> None:
         line = self._line
         try:
-            for reader in list(islice(line, max(READS_PER_TURN, len(line) // MAX_TURNS))):
+            self._share = max(self._share, -(-len(line) // MAX_TURNS))
+            for reader in list(islice(line, self._share)):
                 del line[reader]
                 reader.read()
         finally:

@@ -7,10 +7,16 @@ from collections.abc import Callable
 from math import inf
 from typing import Final
 
+from .shared_by_transports import MAX_TURNS
+
 Action = Callable[[], None]
 
 LATE: Final = 0.1
 """Seconds by which a timer that fires was held up: an application has blocked the loop."""
+
+INPUT_TURNS: Final = MAX_TURNS + 3
+"""Turns of the loop in which all that has come is read. uvloop has timers before input; then
+connections are read in some turns, and what they tell is acted upon in one more."""
 
 
 class Timer:
@@ -86,5 +92,12 @@ class Timer:
         if late < LATE:
             self._on_time()
         else:
-            # What peers sent in time is read first; uvloop has timers before input.
-            self._loop.call_soon(self._loop.call_soon, self._on_time)
+            when_read(self._loop, self._on_time)
+
+
+def when_read(loop: asyncio.AbstractEventLoop, call: Action, turns: int = INPUT_TURNS) -> None:
+    """Call when what peers have sent by now is read: it may be what they are late with."""
+    if turns:
+        loop.call_soon(when_read, loop, call, turns - 1)
+    else:
+        call()

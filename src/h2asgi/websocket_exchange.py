@@ -37,6 +37,7 @@ from .protocol.websocket.codec import (
     ConnectionFailed,
 )
 from .protocol.websocket.handshake import Handshake
+from .timer import LATE, when_read
 
 logger = logging.getLogger("h2asgi")
 
@@ -114,6 +115,7 @@ class WebSocketExchange:
         "_timer",
         "_unanswerable",
         "_version",
+        "_when",
         "cycle",
         "task",
     )
@@ -148,6 +150,7 @@ class WebSocketExchange:
         self._late_answers = b""
         # One timer, moved lazily: it may fire early, and then looks again.
         self._timer: asyncio.TimerHandle | None = None
+        self._when = 0.0  # of the timer
         self._deadline = 0.0
         self._heard = 0.0  # when the peer last gave a sign of life
         self._pinged = False  # a Ping of ours is out, and nothing was heard since
@@ -364,13 +367,22 @@ class WebSocketExchange:
     def _set_deadline(self, deadline: float) -> None:
         self._deadline = deadline
         if self._timer is not None:
-            if self._timer.when() <= deadline:
+            if self._when <= deadline:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._on_timer)
+        self._when = deadline
+        self._timer = self._loop.call_at(deadline, self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        if self._loop.time() - self._when < LATE:
+            self._on_timer()
+        else:
+            when_read(self._loop, self._on_timer)
 
     def _on_timer(self) -> None:
-        self._timer = None
+        if self._timer is not None or self._phase is _OVER:
+            return  # what was read has changed it
         now = self._loop.time()
         if now < self._deadline:
             self._set_deadline(self._deadline)

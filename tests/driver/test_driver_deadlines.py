@@ -358,3 +358,28 @@ def test_connections_that_began_together_do_not_end_together(driver):
     times = [peer.connection._timer.next - driver.loop.now for peer in peers]
     assert all(900 <= time <= 1100 for time in times)
     assert len(set(times)) == 20
+
+
+@pytest.mark.parametrize("shutdown", [False, True])
+def test_a_discard_that_is_due_while_the_transport_is_paused_does_not_keep_the_loop_busy(
+    driver, shutdown
+):
+    async def app(scope, receive, send):
+        await send(START)
+        await send(body(b"no" if scope["path"] == "/up" else bytes(1_000_000)))
+
+    driver.serve(app)
+    peer = driver.http2(INITIAL_WINDOW_SIZE=10_000_000)
+    peer.credit(0, 10_000_000)
+    peer.request("POST", "/up", end_stream=False)  # answered; what is left of it has a second
+    peer.transport.stall()
+    peer.request("GET", "/down")  # of which the peer takes nothing
+    assert peer.connection._output.paused
+    if shutdown:
+        peer.connection.begin_shutdown()
+        driver.loop.settle()
+    else:
+        driver.loop.advance(1.01)
+    made = driver.loop.timers_made
+    driver.loop.settle(100)
+    assert driver.loop.timers_made - made < 5

@@ -20,6 +20,8 @@ from tunnel_peers import (
 from websocket_app import ACCEPTANCE, CONNECT, App, code, disconnect, received, text
 
 from h2asgi.config import Timeouts, WebSocketConfig
+from h2asgi.errors import IllegalMessage
+from h2asgi.shared_by_transports import MAX_TURNS
 from h2asgi.websocket_exchange import MAX_QUEUED
 
 UTF8_GONE_WRONG = b"\xff"
@@ -372,3 +374,29 @@ def test_tunnel_and_requests_share_a_connection(driver):
     peer = websocket.peer
     assert websocket.status == 200
     assert peer.response(peer.request()).body == b"hello"
+
+
+def test_a_close_whose_reason_has_no_utf8_is_refused_and_another_one_sent(driver, far_end):
+    async def app(scope, receive, send):
+        await receive()
+        await send(ACCEPTANCE)
+        with pytest.raises(IllegalMessage):
+            await send({"type": "websocket.close", "code": 1000, "reason": "\ud800"})
+        await send({"type": "websocket.send", "text": "still here"})
+
+    driver.serve(app)
+    websocket = far_end(driver, "/ws")
+    (opcode, data), (last, _) = websocket.take()
+    assert (opcode, data, last) == (TEXT, b"still here", CLOSE)
+
+
+def test_a_pong_that_came_while_the_loop_was_blocked_is_in_time(driver, opened):
+    _, websocket = opened(websocket=WebSocketConfig(ping_interval=20, ping_timeout=20))
+    driver.loop.advance(20.1)
+    assert websocket.take() == [(PING, b"")]
+    driver.loop.now += 21
+    for _ in range(1 + 1 + MAX_TURNS):  # behind the timers, and all the others who are read from
+        driver.loop.turn()
+    websocket.send(PONG)
+    assert websocket.take() == []
+    assert not websocket.ended

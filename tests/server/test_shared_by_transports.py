@@ -93,14 +93,20 @@ def test_many_are_through_within_a_few_turns(turns):
     many = range(READS_PER_TURN * 100)
     turns.ready(*many)
     done = turns.done.copy()
-    # Each turn takes a part of what is left, until the smallest part is reached.
     sizes = [len(done)]
     while step := turns.turn():
         sizes.append(len(step))
         done += step
     assert done == list(many)
-    assert sizes[1] == (len(many) - READS_PER_TURN) // MAX_TURNS
-    assert len(sizes) < 30
+    assert sizes == [READS_PER_TURN, *[(len(many) - READS_PER_TURN) // MAX_TURNS] * MAX_TURNS]
+
+
+def test_the_next_line_begins_with_small_parts(turns):
+    turns.ready(*range(READS_PER_TURN * 100))
+    while turns.turn():
+        pass
+    turns.ready(*range(READS_PER_TURN * 3))
+    assert [len(turns.turn()) for _ in range(3)] == [READS_PER_TURN, READS_PER_TURN, 0]
 
 
 def test_answers_go_before_further_reading(turns):

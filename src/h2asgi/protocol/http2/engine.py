@@ -402,6 +402,11 @@ class HTTP2Engine(Engine):
             self._look_at_transfers(now)
         if now >= self._keep_alive.due:
             self._look_for_life(now)
+        if now >= self._discards.due:  # also where a paused transport asks for nothing
+            self._close_discards()
+            self._notice_idle()
+            if self._terminated:
+                return
         deadline = self._phase_deadline()
         if deadline is not None and now >= deadline:
             self._end_phase(now)

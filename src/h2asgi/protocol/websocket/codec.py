@@ -184,8 +184,9 @@ class Codec:
             raise IllegalMessage(f"illegal close code: {code!r}")
         if self.close_sent:
             return b""
+        payload = _close_payload(code, reason)  # raises for a text that has no UTF-8
         self.close_sent = True
-        return _frame(FIN | CLOSE, _close_payload(code, reason))
+        return _frame(FIN | CLOSE, payload)
 
     # What the codecs are made with.
 

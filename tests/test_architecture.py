@@ -107,9 +107,9 @@ ARROWS = {
     "outlet": {"output", "protocol.http1"},
     "closing": {"timer"},
     "exchanges": {
-        *{"asgi", "errors", "health", "observers", "outlet", "overdue", "passage", "protocol"},
-        *{"protocol.websocket", "request", "request_ids", "slow_requests", "state", "tally"},
-        *{"tasks", "timer", "websocket_exchange"},
+        *{"asgi", "errors", "health", "observers", "outlet", "output", "overdue", "passage"},
+        *{"protocol", "protocol.websocket", "request", "request_ids", "slow_requests", "state"},
+        *{"tally", "tasks", "timer", "websocket_exchange"},
     },
     "observers": {"asgi", "forwarded", "protocol", "slow_requests", "state", "trace"},
     "forwarded": {"protocol", "trust"},

@@ -403,7 +403,7 @@ class Connection:
         if self._tally is not None:
             self._tally.connection_began(engine.http_version)
         self._exchanges = Exchanges(
-            self._state, self._endpoints, engine, self._schedule_flush, self._timer
+            self._state, self._endpoints, engine, self._output, self._schedule_flush, self._timer
         )
         if self._state.observing is not None:
             self.observe(self._state.observing)

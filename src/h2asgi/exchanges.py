@@ -25,6 +25,7 @@ from .errors import ClientDisconnected, ErrorCode
 from .health import HEALTH_FIELDS
 from .observers import Observers
 from .outlet import Outlet
+from .output import Output
 from .overdue import Overdue
 from .passage import Passage
 from .protocol.engine import SEND_HIGH_WATER, Engine
@@ -83,6 +84,7 @@ class Exchanges(Sink):
         "_loop",
         "_observers",
         "_outliving",
+        "_output",
         "_overdue",
         "_request_ids",
         "_schedule_flush",
@@ -105,6 +107,7 @@ class Exchanges(Sink):
         state: ApplicationState,
         endpoints: Endpoints,
         engine: Engine,
+        output: Output,
         schedule_flush: Callable[[], None],
         timer: Timer,
     ) -> None:
@@ -116,6 +119,7 @@ class Exchanges(Sink):
             endpoints.scheme, endpoints.client, endpoints.server, state.config.root_path
         )
         self._engine = engine
+        self._output = output
         self._health = state.health
         forwarding = state.forwarding
         believed = forwarding is not None and forwarding.believes(endpoints.client)
@@ -503,6 +507,16 @@ class Exchanges(Sink):
         """Forget a WebSocket that was denied."""
         if not self._websockets[stream_id].accepted:
             del self._websockets[stream_id]
+
+    @property
+    def unsent(self) -> int:
+        """See ``websocket_exchange.Streams``."""
+        return self._engine.unsent + self._output.waiting
+
+    @property
+    def taken(self) -> int:
+        """See ``websocket_exchange.Streams``."""
+        return self._output.taken
 
     def tunnel_over(self, stream_id: int) -> None:
         """See ``websocket_exchange.Streams``."""

@@ -89,6 +89,11 @@ class Output:
         """Octets, in all, that have left the transport."""
         return self._written - self._transport.get_write_buffer_size()
 
+    @property
+    def waiting(self) -> int:
+        """Octets that the transport still has."""
+        return self._transport.get_write_buffer_size()
+
     def pause(self) -> None:
         """Stop asking the engine."""
         self.paused = True

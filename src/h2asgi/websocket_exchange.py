@@ -79,6 +79,14 @@ class Streams(Protocol):
     open_passage: Callable[[Callable[[memoryview], int]], Passage | None] | None
     """Where a tunnel may have the connection to itself: what to call for its passage."""
 
+    @property
+    def unsent(self) -> int:
+        """Octets of the connection that wait for the peer."""
+
+    @property
+    def taken(self) -> int:
+        """Octets of it, in all, that the peer has taken, or its kernel or ours."""
+
     def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> Awaitable[None]:
         """Queue octets; what it gives sees them on their way, and is awaited at once."""
 
@@ -112,6 +120,7 @@ class WebSocketExchange:
         "_slice",
         "_stream_id",
         "_streams",
+        "_taken",
         "_timer",
         "_unanswerable",
         "_version",
@@ -151,6 +160,7 @@ class WebSocketExchange:
         # One timer, moved lazily: it may fire early, and then looks again.
         self._timer: asyncio.TimerHandle | None = None
         self._when = 0.0  # of the timer
+        self._taken = 0  # by the peer, when the deadline was set
         self._deadline = 0.0
         self._heard = 0.0  # when the peer last gave a sign of life
         self._pinged = False  # a Ping of ours is out, and nothing was heard since
@@ -366,6 +376,7 @@ class WebSocketExchange:
 
     def _set_deadline(self, deadline: float) -> None:
         self._deadline = deadline
+        self._taken = self._streams.taken
         if self._timer is not None:
             if self._when <= deadline:
                 return
@@ -388,9 +399,17 @@ class WebSocketExchange:
             self._set_deadline(self._deadline)
         elif self._phase is _OPEN:
             self._keep_alive(now)
+        elif self._peer_is_busy:
+            self._set_deadline(now + self._config.close_timeout)
         else:
             logger.debug("WebSocket: the peer did not close in time")
             self._abandon()
+
+    @property
+    def _peer_is_busy(self) -> bool:
+        """Whether it takes what is in front of the frame that it is to answer: there is no telling
+        how long that lasts, and too slow a peer is the transport's affair."""
+        return self._streams.unsent > 0 and self._streams.taken > self._taken
 
     def _keep_alive(self, now: float) -> None:
         """Ask a silent peer for a sign of life (RFC 6455 section 5.5.2)."""
@@ -400,6 +419,8 @@ class WebSocketExchange:
             self._hear()
         if now < self._heard + interval:
             self._set_deadline(self._heard + interval)
+        elif self._pinged and timeout and self._peer_is_busy:
+            self._set_deadline(now + timeout)
         elif self._pinged and timeout:
             logger.debug("WebSocket: no answer to a Ping")
             self.cycle.disconnect(ABNORMAL_CLOSURE, PING_TIMEOUT[1])

@@ -13,6 +13,7 @@ from tunnel_peers import (
     PING,
     PONG,
     TEXT,
+    HTTP1WebSocket,
     HTTP2WebSocket,
     close_frame,
     frame,
@@ -400,3 +401,48 @@ def test_a_pong_that_came_while_the_loop_was_blocked_is_in_time(driver, opened):
     websocket.send(PONG)
     assert websocket.take() == []
     assert not websocket.ended
+
+
+@pytest.fixture
+def slow(driver):
+    """A WebSocket whose peer takes a mebibyte or less, and then nothing for nine seconds."""
+    config = WebSocketConfig(ping_interval=20, ping_timeout=10, close_timeout=10)
+    app = App()
+    app.loop = driver.loop
+    driver.serve(app, websocket=config, timeouts=Timeouts(min_transfer_rate=0))
+    websocket = HTTP1WebSocket(driver, "/ws")
+    transport = websocket.peer.transport
+    transport.stall()
+
+    def take(times: int) -> None:
+        for _ in range(times):
+            driver.loop.advance(9)
+            transport.drain()
+            transport.stall()
+            driver.loop.settle()
+
+    return app, websocket, take
+
+
+def test_a_peer_that_is_busy_with_a_message_is_not_late_with_a_pong(driver, slow):
+    app, websocket, take = slow
+    app.start({"type": "websocket.send", "bytes": bytes(8 * 2**20)})
+    take(9)
+    (opcode, data), *pings = websocket.take()
+    assert (opcode, len(data)) == (BINARY, 8 * 2**20)
+    assert {opcode for opcode, _ in pings} == {PING}
+    for _ in range(4):  # now there is nothing that keeps it from answering
+        driver.loop.advance(15)
+    take(1)
+    assert websocket.take()[-1][0] == CLOSE
+
+
+def test_a_peer_that_is_busy_with_a_message_is_not_late_with_its_close(driver, slow):
+    app, websocket, take = slow
+    app.start({"type": "websocket.send", "bytes": bytes(4 * 2**20)}, {"type": "websocket.close"})
+    take(8)
+    assert [(opcode, len(data)) for opcode, data in websocket.take()][0::2] == [
+        (BINARY, 4 * 2**20), (CLOSE, 2),
+    ]  # fmt: skip
+    driver.loop.advance(20)
+    assert websocket.peer.transport.lost

@@ -253,3 +253,14 @@ def test_a_stream_that_is_reset_takes_no_other_out_of_the_queue(peer: Peer, gone
     ended = {one.stream_id for one in found if isinstance(one, Data) and one.end_stream}
     assert ended == {1, 3, 5} - {gone}
     assert peer.engine.unsent == 0
+
+
+def test_tiny_pieces_that_nobody_takes_are_few(wide: Peer) -> None:
+    """Each that is a frame of its own costs 50 times what it says; in the queue they are joined."""
+    wide.get(1)
+    wide.engine.send_headers(1, 200, [], False)
+    for _ in range(30_000):
+        wide.engine.send_data(1, b"xy", False)
+    frames = [frame for frame in wide.received() if isinstance(frame, Data)]
+    assert sum(len(frame.data) for frame in frames) == 60_000
+    assert len(frames) < 3_500

@@ -30,9 +30,10 @@ from .stream import Stream, StreamTable
 MAX_DATA_FRAME: Final = SMALLEST_FRAME_SIZE
 """Octets in one DATA frame, which every peer takes. More would be a longer turn for one stream."""
 
-MAX_UNQUEUED: Final = 32 * 1024
-"""Octets of body, between two calls of ``take``, that are written without having been in the queue.
-Small answers need no turns when nobody else waits; past this a queue forms, with its order."""
+MAX_UNQUEUED: Final = 33 * 1024
+"""Octets of bodies and their frame headers, between two calls of ``take``, that are written without
+having been in the queue: two full ones. Small answers need no turns when nobody else waits; past
+this a queue forms, with its order, where tiny pieces of a stream are joined."""
 
 DRIBBLE: Final = 1024
 """A DATA frame that a window cuts to less than this earns the peer nothing (CVE-2019-9511). Honest
@@ -212,7 +213,7 @@ class Sender:
                 and size <= MAX_UNQUEUED - self._unqueued
                 and size <= MAX_DATA_FRAME
             ):
-                self._unqueued += size
+                self._unqueued += size + frames.HEADER_SIZE
                 self._write_data(stream, data, size, end_stream)
                 return 0
             if self.on_waiting is not None:

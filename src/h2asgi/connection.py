@@ -7,9 +7,9 @@ flush. None of them waits, so a slow stream never holds up another.
 There is one flush per turn of the loop, however many streams have something to
 send, and mostly one ``transport.write``. A writer yields to the loop once
 after queueing, which is when that flush runs: when ``send()`` returns, its
-octets are in the transport or held by a window. Large pieces of HTTP/1.1 bodies
-are written within ``send()``. There is one timer, over the
-earliest of the engine's deadlines and the driver's own. How it ends is in
+octets are in the transport or held by a window. Large pieces of HTTP/1.1 bodies,
+and the ends of its responses, are written within ``send()``. There is one timer, over
+the earliest of the engine's deadlines and the driver's own. How it ends is in
 ``closing.py``.
 """
 
@@ -480,14 +480,13 @@ class Connection:
     def _flush(self) -> None:
         exchanges = self._exchanges
         self._turn_left = self._output.size
-        if exchanges is not None and exchanges.waiting:
-            try:
+        try:
+            if exchanges is not None:
                 exchanges.begin_waiting()
-            finally:  # SystemExit comes through
-                self.flush_scheduled = False
-                if exchanges.waiting:
-                    self._schedule_flush()
-        self.flush_scheduled = False
+        finally:  # SystemExit comes through, and leaves the others
+            self.flush_scheduled = False
+            if exchanges is not None and exchanges.waiting:
+                self._schedule_flush()
         transport = self._transport
         if transport is None or self._closing:
             return

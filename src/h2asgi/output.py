@@ -87,7 +87,7 @@ class Output:
     @property
     def taken(self) -> int:
         """Octets, in all, that have left the transport."""
-        return self._written - self._transport.get_write_buffer_size()
+        return self._written - self.waiting
 
     @property
     def waiting(self) -> int:
@@ -99,7 +99,7 @@ class Output:
         self.paused = True
         if self._tally is not None:
             self._tally.add(TRANSPORT_STALLS)
-        self._hold(self._transport.get_write_buffer_size())
+        self._hold(self.waiting)
         if not self._timer.is_set(self._look):
             self._look_later()
 
@@ -117,7 +117,7 @@ class Output:
 
     def emptied(self) -> asyncio.Future[None] | None:
         """Give what sees to the kernel, or lost, all that was written; None if nothing waits."""
-        if not self._transport.get_write_buffer_size():
+        if not self.waiting:
             return None
         emptied = self._emptied = self._loop.create_future()
         self._transport.set_write_buffer_limits(high=0)  # pauses until it is empty
@@ -178,7 +178,7 @@ class Output:
 
     def _look_whether_kept(self) -> None:
         self._writes = 0
-        if 0 < self._transport.get_write_buffer_size() < WRITE_SIZE // 2:
+        if 0 < self.waiting < WRITE_SIZE // 2:
             self._transport.set_write_buffer_limits(high=0)  # pauses until it is empty
 
     def write_all(self, engine: Engine) -> None:

@@ -23,7 +23,7 @@ class ApplicationState:
     """What the requests of one server share.
 
     ``on_idle`` is called whenever a connection, or the last application task, is gone.
-    ``beginning`` counts requests whose application is called as soon as their events are taken.
+    ``beginning`` counts requests whose application is called in the next flush.
     ``time`` and ``call_soon`` are the loop's, made once. ``context`` is what the context variables
     of every request begin with: what calls the server may be scheduled by an application, and has
     the context of that.

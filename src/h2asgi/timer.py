@@ -92,12 +92,11 @@ class Timer:
         if late < LATE:
             self._on_time()
         else:
-            when_read(self._loop, self._on_time)
+            self._wait_for_input(INPUT_TURNS)
 
-
-def when_read(loop: asyncio.AbstractEventLoop, call: Action, turns: int = INPUT_TURNS) -> None:
-    """Call when what peers have sent by now is read: it may be what they are late with."""
-    if turns:
-        loop.call_soon(when_read, loop, call, turns - 1)
-    else:
-        call()
+    def _wait_for_input(self, turns: int) -> None:
+        """Read what peers have sent by now: it may be what they are late with."""
+        if turns:
+            self._loop.call_soon(self._wait_for_input, turns - 1)
+        else:
+            self._on_time()

@@ -37,7 +37,7 @@ from .protocol.websocket.codec import (
     ConnectionFailed,
 )
 from .protocol.websocket.handshake import Handshake
-from .timer import LATE, when_read
+from .timer import Timer
 
 logger = logging.getLogger("h2asgi")
 
@@ -124,7 +124,6 @@ class WebSocketExchange:
         "_timer",
         "_unanswerable",
         "_version",
-        "_when",
         "cycle",
         "task",
     )
@@ -157,9 +156,7 @@ class WebSocketExchange:
         # Answers that wait because earlier ones do: the peer does not read.
         self._unanswerable = False
         self._late_answers = b""
-        # One timer, moved lazily: it may fire early, and then looks again.
-        self._timer: asyncio.TimerHandle | None = None
-        self._when = 0.0  # of the timer
+        self._timer = Timer(loop, self._on_timer)
         self._taken = 0  # by the peer, when the deadline was set
         self._deadline = 0.0
         self._heard = 0.0  # when the peer last gave a sign of life
@@ -363,9 +360,7 @@ class WebSocketExchange:
             self._phase = _OVER
             self._passage = None
             self._input.clear()
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._timer.stop()
             self._streams.tunnel_over(self._stream_id)
 
     # Time.
@@ -377,26 +372,14 @@ class WebSocketExchange:
     def _set_deadline(self, deadline: float) -> None:
         self._deadline = deadline
         self._taken = self._streams.taken
-        if self._timer is not None:
-            if self._when <= deadline:
-                return
-            self._timer.cancel()
-        self._when = deadline
-        self._timer = self._loop.call_at(deadline, self._fire)
-
-    def _fire(self) -> None:
-        self._timer = None
-        if self._loop.time() - self._when < LATE:
-            self._on_timer()
-        else:
-            when_read(self._loop, self._on_timer)
+        self._timer.update(deadline)
 
     def _on_timer(self) -> None:
-        if self._timer is not None or self._phase is _OVER:
-            return  # what was read has changed it
+        if self._phase is _OVER:
+            return  # since the timer has fired: what was read ended it
         now = self._loop.time()
         if now < self._deadline:
-            self._set_deadline(self._deadline)
+            self._timer.update(self._deadline)
         elif self._phase is _OPEN:
             self._keep_alive(now)
         elif self._peer_is_busy:

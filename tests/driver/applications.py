@@ -17,6 +17,17 @@ async def hello(scope: Any, receive: Any, send: Any) -> None:
     await send(body(b"hello"))
 
 
+class Greeter:
+    """Says hello, and keeps the paths for which it was called."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.paths.append(scope["path"])
+        await hello(scope, receive, send)
+
+
 async def silent(scope: Any, receive: Any, send: Any) -> None:
     """Never reads, never answers."""
     await asyncio.get_running_loop().create_future()

@@ -8,7 +8,7 @@ import sys
 from contextvars import ContextVar, copy_context
 
 import pytest
-from applications import START, Stepwise, body, hello
+from applications import START, Greeter, Stepwise, body, hello
 
 GET = b"GET /%d HTTP/1.1\r\nhost: a\r\n\r\n"
 POST = b"POST /%d HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\nx"
@@ -88,16 +88,11 @@ def test_a_connection_whose_end_ends_the_response_is_closed_when_send_returns(dr
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks begin one way only")
 def test_no_application_begins_for_a_request_that_is_reset_before(driver):
-    called = []
-
-    async def app(scope, receive, send):
-        called.append(scope["path"])
-        await hello(scope, receive, send)
-
+    app = Greeter()
     begun = []
 
     def stop() -> None:
-        begun.extend(called)
+        begun.extend(app.paths)
         peer.connection.abort_streams()
 
     driver.serve(app)
@@ -105,7 +100,7 @@ def test_no_application_begins_for_a_request_that_is_reset_before(driver):
     driver.loop.call_soon(peer.deliver, GET % 1)
     driver.loop.call_soon(stop)
     driver.loop.settle()
-    assert called == begun
+    assert app.paths == begun
     assert [record.status for record in driver.records] in ([0], [200])
     assert driver.state.beginning == 0
 

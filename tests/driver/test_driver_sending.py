@@ -6,7 +6,7 @@ import asyncio
 import sys
 
 import pytest
-from applications import START, Stepwise, body, hello
+from applications import START, Greeter, Stepwise, body, hello
 
 from h2asgi.errors import ClientDisconnected
 from h2asgi.output import MAX_WRITES, WRITE_SIZE
@@ -427,17 +427,12 @@ def test_pieces_of_nothing_do_not_keep_others_from_their_turn(driver):
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks begin a turn later anyway")
 def test_what_others_have_sent_is_read_before_the_first_answer_is_written(driver):
-    calls = []
-
-    async def app(scope, receive, send):
-        calls.append(scope["path"])
-        await hello(scope, receive, send)
-
+    app = Greeter()
     driver.serve(app)
     peers = [driver.http1(), driver.http1()]
     for peer in peers:
         peer.deliver(GET)
-    assert calls == []
+    assert app.paths == []
     driver.loop.turn()
-    assert calls == ["/", "/"]
+    assert app.paths == ["/", "/"]
     assert [peer.take()[-5:] for peer in peers] == [b"hello"] * 2

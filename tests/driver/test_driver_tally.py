@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,15 +11,11 @@ from applications import START, body, hello, silent
 from hyperframe import frame as frames
 
 from h2asgi import tally
-from h2asgi.config import Config, HTTP1Config, HTTP2Config, Limits
-from h2asgi.connection import Connection, ServerState
+from h2asgi.config import HTTP1Config, HTTP2Config, Limits
 from h2asgi.errors import ErrorCode
 from h2asgi.limits import WatchedBudget
-from h2asgi.outlet import SENDFILE
 from h2asgi.pulse import INTERVAL, Pulse
 from h2asgi.relief import LOOK_INTERVAL, LOOKS, Relief
-from h2asgi.shared_by_transports import SharedByTransports
-from h2asgi.socket_transport import SocketTransport
 from h2asgi.tally import SIZE, Tally
 
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -305,34 +299,3 @@ def test_what_spans_are_propagated_by_passes_untouched(driver, engine):
         peer.send(GET[:-2] + lines + b"\r\n")
         assert lines in peer.take()
     assert seen == [PROPAGATION]
-
-
-@pytest.mark.skipif(not SENDFILE, reason="files go the way of bodies here")
-def test_octets_of_a_file_that_go_past_the_transport_are_counted(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(bytes(5_000_000))
-
-    async def app(scope, receive, send):
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.pathsend", "path": str(path)})
-
-    async def download() -> tuple[int, int]:
-        loop = asyncio.get_running_loop()
-        row = Tally(memoryview(bytearray(SIZE)))
-        fields = SimpleNamespace(fields=[])
-        state = ServerState(app=app, config=Config(), loop=loop, default_headers=fields, tally=row)
-        ours, theirs = socket.socketpair()
-        with theirs:
-            ours.setblocking(False)
-            theirs.setblocking(False)
-            connection = Connection(state, tls=False, server=("a", 80), lost=lambda: None)
-            SocketTransport(loop, ours, SharedByTransports(loop)).start(connection)
-            await loop.sock_sendall(theirs, b"GET / HTTP/1.0\r\n\r\n")
-            size = 0
-            while data := await loop.sock_recv(theirs, 2**20):
-                size += len(data)
-        return size, row.words[tally.SENT_OCTETS]
-
-    received, counted = asyncio.run(download())
-    assert received > 5_000_000
-    assert counted == received

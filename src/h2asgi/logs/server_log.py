@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import logging
 import os
@@ -182,17 +181,15 @@ def in_background(config: LogConfig) -> Iterator[None]:
     if config.config_file is not None:
         loggers.append(logging.getLogger())
     writers: set[Writer[Any]] = set()
-    groups: list[list[logging.Logger]] = []  # with handlers in common
+    foreign = []
     for logger in loggers:
         handlers = logger.handlers
         if len(handlers) == 1 and isinstance(handlers[0], StreamOutput):
             writers.add(handlers[0].writer)
         elif handlers:
-            common = [group for group in groups if any(_share(logger, one) for one in group)]
-            groups = [group for group in groups if group not in common]
-            groups.append([logger, *itertools.chain(*common)])
+            foreign.append(logger)
     before = {}
-    for group in groups:
+    for group in _by_handlers(foreign):
         writer: Writer[Handled] = Writer(
             "the log of --log-config", _handle_all, MAX_WAITING_RECORDS, daemon=False
         )
@@ -213,8 +210,19 @@ def in_background(config: LogConfig) -> Iterator[None]:
                 logger.handlers[:] = handlers
 
 
-def _share(one: logging.Logger, other: logging.Logger) -> bool:
-    return not set(one.handlers).isdisjoint(other.handlers)
+def _by_handlers(loggers: list[logging.Logger]) -> list[list[logging.Logger]]:
+    """Put those together that have a handler in common, by way of others perhaps."""
+    groups: list[list[logging.Logger]] = []
+    for logger in loggers:
+        apart, together = [], [logger]
+        for group in groups:
+            handlers = {handler for one in group for handler in one.handlers}
+            if handlers.isdisjoint(logger.handlers):
+                apart.append(group)
+            else:
+                together += group
+        groups = [*apart, together]
+    return groups
 
 
 def flush() -> None:

@@ -29,13 +29,13 @@ class _Urgency:
     def __init__(self) -> None:
         self.in_order: list[Stream] = []  # by stream id
         self.in_turns: list[Stream] = []  # a ring; rotating a deque costs more than the rest
-        self._next = 0  # whose turn is next in it; its length stands for 0
+        self._next = 0  # whose turn is next in it
         self._order_is_next = True
 
     def add(self, stream: Stream) -> None:
         if stream.priority.incremental:
             self.in_turns.insert(self._next, stream)  # behind all the others
-            self._next += 1
+            self._next = (self._next + 1) % len(self.in_turns)
         else:
             insort(self.in_order, stream, key=_stream_id)
 
@@ -43,26 +43,28 @@ class _Urgency:
         if not stream.priority.incremental:
             self.in_order.remove(stream)
             return
-        place = self._next - 1
-        if place < 0 or self.in_turns[place] is not stream:  # it did not just have its turn
-            place = self.in_turns.index(stream)
-        del self.in_turns[place]
-        if place < self._next:
+        turns, place = self.in_turns, self._next - 1
+        if turns[place] is not stream:  # it did not just have its turn
+            place = turns.index(stream)
+        del turns[place]
+        if 0 <= place < self._next:
             self._next -= 1
+        elif self._next == len(turns):
+            self._next = 0
 
     def first(self) -> Stream:
         if self.in_order and (self._order_is_next or not self.in_turns):
             return self.in_order[0]
-        return self.in_turns[self._next if self._next < len(self.in_turns) else 0]
+        return self.in_turns[self._next]
 
     def take_turn(self) -> Stream:
         if self.in_order and (self._order_is_next or not self.in_turns):
             self._order_is_next = False
             return self.in_order[0]
         self._order_is_next = True
-        place = self._next if self._next < len(self.in_turns) else 0
-        self._next = place + 1
-        return self.in_turns[place]
+        stream = self.in_turns[self._next]
+        self._next = (self._next + 1) % len(self.in_turns)
+        return stream
 
 
 class SendQueue:

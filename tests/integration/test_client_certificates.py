@@ -155,11 +155,12 @@ def test_a_good_certificate_is_shown_to_the_application(
     server = asking()
     assert server.certificate is not None
     extension = _tls(ask(server, authority["good"], version, protocol))
-    number, suite = {"1.2": (0x0303, 0xC02C), "1.3": (0x0304, 0x1302)}[version]  # AES-256-GCM
+    # AES-GCM with 256 bits or, for TLS 1.3 by pyOpenSSL, 128.
+    number, suites = {"1.2": (0x0303, {0xC02C}), "1.3": (0x0304, {0x1301, 0x1302})}[version]
+    assert extension.pop("cipher_suite") in suites
     assert extension == {
         "server_cert": Path(server.certificate.certfile).read_text(),
         "tls_version": number,
-        "cipher_suite": suite,
         "client_cert_chain": authority["good"].chain,
         "client_cert_name": "CN=good\\, client,OU=Clients,O=Example",
         "client_cert_error": None,

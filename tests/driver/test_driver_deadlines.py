@@ -164,6 +164,26 @@ def test_peer_that_reads_an_octet_a_second_is_too_slow(driver, http1):
     app.finish()
 
 
+def test_peer_that_takes_a_large_body_slowly_is_not_late_with_its_pong(driver, http2):
+    """The PING waits behind the body, and nothing else is heard of a peer with wide windows."""
+    app = Stepwise()
+    driver.serve(app, http2=http2, timeouts=Timeouts(http2_ping_interval=30, http2_ping_timeout=20))
+    peer = driver.http2(**WIDE)
+    peer.credit(0, 2**24)
+    app.start(START, *[body(BIG, more=True)] * 2)
+    stalled(driver, peer, peer.request)
+    for _ in range(10):
+        del peer.transport._buffer[:6100]
+        pass_time(driver, 60)
+    assert not peer.transport.is_closing()
+    peer.transport.drain()
+    pass_time(driver, 14)  # now it has the PING, and says nothing
+    assert not peer.transport.is_closing()
+    pass_time(driver, 11)
+    assert peer.transport.is_closing()
+    app.finish()
+
+
 def test_peer_that_keeps_a_window_closed_loses_the_stream_alone(driver, http2):
     app = Stepwise()
     driver.serve(app, http2=http2)

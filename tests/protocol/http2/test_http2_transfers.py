@@ -330,13 +330,25 @@ def test_a_silent_peer_is_pinged_and_then_lost(pinged: Peer) -> None:
     assert looks(pinged, 1) == []
     assert pinged.now == 30.0
     assert pinged.received() == [Ping(KEEP_ALIVE_PING, False)]
-    assert looks(pinged, 3) == []
-    assert pinged.received() == []
+    for _ in range(3):
+        assert looks(pinged, 1) == []
+        assert pinged.received() == []
     (end,) = looks(pinged, 1)
     assert pinged.now == 50.0
     assert end == ConnectionTerminated(ErrorCode.PROTOCOL_ERROR, "PING is not answered", True)
     assert pinged.received() == [Goaway(1, ErrorCode.PROTOCOL_ERROR)]
     assert pinged.engine.next_deadline() is None
+
+
+def test_a_ping_that_waits_for_the_transport_is_not_late(pinged: Peer) -> None:
+    pinged.get(1)
+    assert looks(pinged, 20) == []  # the PING has not left the engine
+    assert pinged.received() == [Ping(KEEP_ALIVE_PING, False)]
+    assert looks(pinged, 20) == []  # it may wait behind much else
+    for _ in range(3):
+        assert pinged.received() == []
+        (*ended,) = looks(pinged, 1)
+    assert [type(event) for event in ended] == [ConnectionTerminated]
 
 
 def test_a_peer_that_answers_is_pinged_again(pinged: Peer) -> None:

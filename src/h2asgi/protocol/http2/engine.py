@@ -228,6 +228,7 @@ class HTTP2Engine(Engine):
     def data_to_send(self, limit: int, now: float) -> bytes:
         """See ``Engine``. Control frames and field sections go whole, DATA in turns."""
         self._now = now
+        self._keep_alive.flushed = True
         if not self._terminated:
             self._sender.pump(limit)
             if self._streams.transfer_began:

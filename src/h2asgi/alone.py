@@ -18,10 +18,11 @@ from . import notify, process, upgrade
 from .config import Config
 from .endpoint import Endpoint, open_endpoint
 from .errors import ConfigurationError
+from .hosted import run_server
 from .identity import Identity, PIDFile, set_umask
 from .inheritance import take
 from .logs import AccessLog
-from .server import Server, run_server
+from .server import Server
 from .trace import Trace
 
 logger = logging.getLogger("h2asgi")

@@ -6,20 +6,18 @@ import asyncio
 import contextlib
 import heapq
 import logging
-import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import replace
-from email.utils import formatdate
 from operator import itemgetter
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from . import banner, logs, process
 from .admission import default_limit
 from .certificate_watch import LOOK_INTERVAL, CertificateWatch
 from .config import Config
 from .connection import Connection, ServerState
+from .default_fields import DefaultFields
 from .endpoint import Endpoint, open_endpoint
 from .errors import ConfigurationError
 from .forwarded import Forwarding
@@ -392,30 +390,6 @@ class Server:
         return condition()
 
 
-class DefaultFields:
-    """Fields that every response gets; ``fields`` is replaced once a second for ``date``."""
-
-    def __init__(self, *, server: bool, date: bool) -> None:
-        self.fields: list[tuple[bytes, bytes]] = []
-        self._server = [(b"server", b"h2asgi")] if server else []
-        self._date = date
-        self._timer: asyncio.TimerHandle | None = None
-
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Set the fields, now and whenever the second changes (RFC 9110 section 6.6.1)."""
-        self.fields = self._server
-        if self._date:
-            now = time.time()
-            date = formatdate(int(now), usegmt=True).encode("ascii")
-            self.fields = [(b"date", date), *self._server]
-            self._timer = loop.call_later(1 - now % 1, self.start, loop)
-
-    def stop(self) -> None:
-        """Leave the fields as they are."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-
 async def serve(
     app: str | ASGIApplication,
     config: Config | None = None,
@@ -428,64 +402,3 @@ async def serve(
     """
     async with Server(app, config):
         await (shutdown or asyncio.Event()).wait()
-
-
-class Host(Protocol):
-    """What a server in a process of its own is tied to."""
-
-    def stop_signals(self) -> process.StopSignals:
-        """Give the signals that let it finish, within its loop."""
-
-    def trace(self, log: logs.AccessLog | None) -> Trace | None:
-        """Say who observes requests, given the access log."""
-
-    def serving(self, server: Server, log: logs.AccessLog | None) -> AbstractContextManager[object]:
-        """To be entered while it serves, within its loop."""
-
-
-def _watched(config: Config) -> AbstractContextManager[object]:
-    if not config.log.debug_loop:
-        return contextlib.nullcontext()
-    from .loop_watch import LoopWatch
-
-    return LoopWatch()
-
-
-def run_server(config: Config, endpoint: Endpoint, host: Host) -> None:
-    """Serve in a loop of this process until a signal.
-
-    Raises ``ConfigurationError`` and ``ApplicationError``.
-    """
-    loop = process.new_event_loop(config.loop)
-    log_config = config.log
-    with (
-        contextlib.closing(loop),
-        logs.in_background(log_config),
-        logs.access_log(log_config) as log,
-    ):
-        server = Server(config.app, config, trace=host.trace(log), endpoint=endpoint)
-        server.prepare()
-        process.run(loop, _serve_until_signalled(server, config, host, log))
-
-
-async def _serve_until_signalled(
-    server: Server, config: Config, host: Host, log: logs.AccessLog | None
-) -> None:
-    with host.stop_signals() as signals:
-        stopped = asyncio.ensure_future(signals.received.wait())
-        starting = asyncio.ensure_future(server.__aenter__())
-        # An application may take for ever to start up; a signal ends that too.
-        await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            starting.cancel()
-            await asyncio.wait((starting,))
-            if starting.cancelled():
-                return
-        await starting
-        if not signals.received.is_set():  # or it would be told of that it serves
-            tuned = process.rare_collections() if config.gc_tuning else contextlib.nullcontext()
-            with host.serving(server, log), tuned, _watched(config):
-                await stopped
-        if server.alone:
-            logger.info("stopping")
-        await server.__aexit__(None, None, None)

@@ -17,9 +17,10 @@ from .config import Config
 from .endpoint import Endpoint
 from .errors import ConfigurationError
 from .health import State
+from .hosted import run_server
 from .logs import AccessLog
 from .scoreboard import NOT_ACCEPTING, Scoreboard
-from .server import Server, run_server
+from .server import Server
 from .tally import Tallies
 from .trace import RequestRecord, Trace
 

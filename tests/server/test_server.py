@@ -25,9 +25,10 @@ from h2asgi.config import (
     Timeouts,
     TLSConfig,
 )
+from h2asgi.default_fields import DefaultFields
 from h2asgi.errors import ApplicationError, ConfigurationError
 from h2asgi.protocol.engines import http1_engine
-from h2asgi.server import DefaultFields, Server, serve
+from h2asgi.server import Server, serve
 
 
 def config(**timeouts: float) -> Config:
@@ -441,7 +442,7 @@ class ClockedLoop:
 def test_the_date_changes_with_the_second(monkeypatch):
     """RFC 9110 section 6.6.1; the form is IMF-fixdate (section 5.6.7)."""
     now = [784111777.75]
-    monkeypatch.setattr(server_module.time, "time", lambda: now[0])
+    monkeypatch.setattr("h2asgi.default_fields.time.time", lambda: now[0])
     loop, fields = ClockedLoop(), DefaultFields(server=True, date=True)
     fields.start(loop)  # type: ignore[arg-type]
     first = fields.fields

@@ -14,9 +14,9 @@ class KeepAlive:
     """When to send a PING, and whether a peer is lost; whatever it sends shows that it is not.
 
     The time for the answer is counted in looks, as in ``protocol.pace``: an application that
-    blocks the loop for so long, with the answer unread in the kernel, does not lose its peer. A look
-    counts only if octets were asked for since the one before: while the transport has enough, the
-    PING waits in it, and whether the peer takes anything is the affair of ``--write-timeout``.
+    blocks the loop for so long, with the answer unread in the kernel, does not lose its peer. A
+    look counts only if octets were asked for since the one before: while the transport has enough,
+    the PING waits in it, and whether the peer takes anything is the affair of ``--write-timeout``.
     """
 
     __slots__ = ("_heard_before", "_interval", "_looks", "_timeout", "due", "flushed", "heard")

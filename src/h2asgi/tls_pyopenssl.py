@@ -33,6 +33,7 @@ _cast: Final[Any] = _ffi.cast
 _bio_read: Final[Any] = _lib.BIO_read
 _bio_write: Final[Any] = _lib.BIO_write
 _bio_size: Final[Any] = _lib.BIO_get_mem_data
+_ssl_do_handshake: Final[Any] = _lib.SSL_do_handshake
 _ssl_read: Final[Any] = _lib.SSL_read
 _ssl_write: Final[Any] = _lib.SSL_write
 _ssl_get_error: Final[Any] = _lib.SSL_get_error
@@ -107,12 +108,11 @@ class PyOpenSSLTLS(TLSObject):
         """See ``TLSObject``."""
         if self._is_established:
             return True
-        try:
-            self._connection.do_handshake()
-        except SSL.WantReadError:
+        result: int = _ssl_do_handshake(self._ssl)
+        if result <= 0:
+            if self._no_result(result) == ENDED:
+                raise ssl.SSLError(_ZERO_RETURN, "[SSL] the client closed during the handshake")
             return False
-        except SSL.Error as error:
-            raise _error(error) from None
         self._note_facts(self._connection)
         self._is_established = True
         if not self._logs_keys:

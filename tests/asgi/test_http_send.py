@@ -161,9 +161,11 @@ def test_head_and_304_drop_the_octets_and_keep_the_content_length(method, status
     assert sink.finished == [(status, 0)]
 
 
-def test_204_loses_its_content_length():
-    sink = sent(start(204, length(5), (b"a", b"1")), body(b"hello"))
-    assert sink.head == (204, {b"a": b"1"} | DEFAULTS, True)
+@pytest.mark.parametrize("status", [204, 205])
+def test_204_and_205_lose_content_and_content_length(status):
+    """RFC 9110 sections 8.6 and 15.3.6."""
+    sink = sent(start(status, length(5), (b"a", b"1")), body(b"hello"))
+    assert sink.head == (status, {b"a": b"1"} | DEFAULTS, True)
     assert sink.kinds == ["headers", "flush"]
 
 

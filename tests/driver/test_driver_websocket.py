@@ -51,6 +51,8 @@ def test_bad_handshakes_never_reach_the_application(driver, far_end, quiet):
         answer = peer.take()
         assert answer.startswith(b"HTTP/1.1 426 ")
         assert b"\r\nsec-websocket-version: 13\r\n" in answer
+        assert b"\r\nupgrade: websocket\r\n" in answer
+        assert b"\r\nconnection: upgrade\r\n" in answer
         peer.send(head + key + b"sec-websocket-version: 13\r\norigin: https://b\r\n\r\n")
         assert peer.take().startswith(b"HTTP/1.1 403 ")
     else:

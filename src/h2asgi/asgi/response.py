@@ -149,11 +149,12 @@ class Response:
         fields, content_length = response_fields(
             message.get("headers", ()), self._default_fields.fields, self.request.http_version
         )
-        # RFC 9110 section 6.4.1: these never have content, whatever the fields say.
-        self._no_content = self.request.method == "HEAD" or status == 204 or status == 304
+        # RFC 9110 sections 6.4.1 and 15.3.6: these never have content, whatever the fields say.
+        is_empty = status == 204 or status == 205
+        self._no_content = self.request.method == "HEAD" or is_empty or status == 304
         self._content_left = None if self._no_content else content_length
-        if status == 204 and content_length is not None:
-            # RFC 9110 section 8.6.
+        if is_empty and content_length is not None:
+            # Section 8.6; for 205 the engine says that there is none.
             fields = [field for field in fields if field[0] != b"content-length"]
         self._trailers = None
         if message.get("trailers"):

@@ -95,6 +95,27 @@ def test_204_has_no_content_length(peer: Peer) -> None:
     assert peer.received() == b"HTTP/1.1 204 No Content\r\n\r\n"
 
 
+@pytest.mark.parametrize(
+    ("head", "fields", "option"),
+    [
+        (GET, [(b"upgrade", b"a/2")], b"connection: upgrade\r\n"),
+        (GET, [(b"upgrade", b"a/2"), (b"connection", b"Upgrade")], b"connection: upgrade\r\n"),
+        (GET, [(b"upgrade", b"a"), (b"connection", b"close")], b"connection: upgrade, close\r\n"),
+        (GET_1_0_KEPT, [(b"upgrade", b"a")], b"connection: upgrade, keep-alive\r\n"),
+        (GET, [(b"keep-alive", b"timeout=5"), (b"connection", b"keep-alive")], b""),
+    ],
+)
+def test_fields_about_the_connection_are_named_as_its_options(
+    peer: Peer, head: bytes, fields: list[tuple[bytes, bytes]], option: bytes
+) -> None:
+    """RFC 9110 sections 7.6.1 and 7.8. How long it stays is not the application's to say."""
+    peer.feed(head)
+    peer.engine.send_headers(1, 426, fields, True)
+    told = b"".join(b"upgrade: %b\r\n" % value for name, value in fields if name == b"upgrade")
+    expected = b"HTTP/1.1 426 Upgrade Required\r\n%bcontent-length: 0\r\n%b\r\n" % (told, option)
+    assert peer.received() == expected
+
+
 def test_trailers_end_a_chunked_response(peer: Peer) -> None:
     peer.feed(GET)
     peer.engine.send_headers(1, 200, [], False)

@@ -338,6 +338,20 @@ def test_answers_that_are_read_may_go_on_for_ever(peer: Peer) -> None:
         assert len(peer.exchange(ping() * 100)) == 100
 
 
+def test_ends_of_requests_that_bring_no_answer_are_no_answers(connect: Callable[..., Peer]) -> None:
+    """Nothing waits of a response that was read, when the rest of its request comes behind it."""
+    peer = connect(max_concurrent_streams=2000)
+    for stream_id in range(1, 2400, 2):
+        peer.post(stream_id)
+        peer.respond(stream_id, b"ok")
+    peer.received()
+    for stream_id in range(1, 2400, 2):
+        assert peer.exchange(data(stream_id, b"x", end=True)) == []
+    peer.events()
+    peer.get(2401)
+    assert peer.exchange(ping()) == [Ping(b"12345678", True)]
+
+
 # Section 6.8: GOAWAY, and how a connection ends.
 
 

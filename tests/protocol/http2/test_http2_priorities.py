@@ -12,6 +12,7 @@ from http2_peer import (
     NO_RFC7540_PRIORITIES,
     PREFACE,
     PRIORITY_UPDATE,
+    SETTINGS_ACK,
     Data,
     EngineFactory,
     Headers,
@@ -254,6 +255,29 @@ def test_no_more_streams_are_prioritised_than_may_be_open(connect: Connect) -> N
     early = [priority_update(stream_id, b"u=0") for stream_id in (3, 5, 5, 3)]
     assert peer.exchange(*early) == []
     peer.assert_connection_error(ErrorCode.PROTOCOL_ERROR, priority_update(7, b"u=0"))
+
+
+def test_streams_that_were_refused_are_idle_no_longer(connect: Connect) -> None:
+    peer = connect(max_concurrent_streams=3)
+    for stream_id in range(1, 21, 2):
+        peer.send(priority_update(stream_id, b"u=0"))
+        peer.send(peer.headers(stream_id, [(b"no", b"pseudo-header")]))
+    assert not peer.engine.ended
+
+
+def test_a_client_that_does_not_know_the_limit_yet_may_say_more(
+    engine_factory: EngineFactory,
+) -> None:
+    """RFC 9113 section 6.5.3: it counts from the acknowledgement of our SETTINGS."""
+    peer = Peer(engine_factory(max_concurrent_streams=3))
+    peer.send(PREFACE, settings())
+    for stream_id in range(1, 21, 2):
+        peer.send(priority_update(stream_id, b"u=0"))
+    assert not peer.engine.ended
+    peer.received()
+    peer.assert_connection_error(
+        ErrorCode.PROTOCOL_ERROR, SETTINGS_ACK, priority_update(21, b"u=0")
+    )
 
 
 def test_no_more_updates_are_remembered_than_is_reasonable(connect: Connect) -> None:

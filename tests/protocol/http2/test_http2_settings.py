@@ -117,14 +117,18 @@ def test_a_smaller_compression_table_is_announced(peer: Peer) -> None:
 
 @pytest.mark.parametrize(
     "sizes",
-    [[0, 0], [0, 4096], [100, 0, 4096], [2**32 - 1, 100], [100, 2**32 - 1, 100, 200], [4096]],
+    [
+        *([0, 0], [0, 4096], [100, 0, 4096], [2**32 - 1, 100], [100, 2**32 - 1, 100, 200], [4096]),
+        *([2048, 1024], [2048, 0], [3000, 50, 100]),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("at_once", [True, False], ids=["one frame", "a frame each"])
 def test_compression_table_sizes_that_change_between_two_answers(
     peer: Peer, sizes: list[int], at_once: bool
 ) -> None:
-    """RFC 7541 section 4.2: the smallest and the last are to be announced."""
+    """RFC 7541 section 4.2: the smallest and the last are to be announced, and section 6.3: nothing
+    above the limit by then."""
     peer.get(1)
     peer.engine.send_headers(1, 200, [(b"x", b"y")], True)
     peer.received()

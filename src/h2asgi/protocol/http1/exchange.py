@@ -13,7 +13,7 @@ _STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b" % (status, status.phrase.encode("ascii"))
     for status in HTTPStatus
 }
-_FRAMING_FIELDS: Final = frozenset((b"connection", b"content-length"))
+_FRAMING_FIELDS: Final = frozenset((b"connection", b"content-length", b"keep-alive", b"upgrade"))
 
 
 class WrittenHead:
@@ -95,6 +95,7 @@ class Exchange:
     def _write_head(self, status: int, headers: Headers, end_stream: bool) -> bytes:
         lines = [_status_line(status)]
         content_length: int | None = None
+        options: list[bytes] = []
         for field in headers:
             name = field[0]
             if name in _FRAMING_FIELDS:
@@ -103,15 +104,22 @@ class Exchange:
                     if b"close" in list_of_tokens(field[1]):
                         self.persistent = False
                     continue
-                if status == 204:
+                if name == b"keep-alive":
+                    continue  # how long is not the application's to say
+                if name == b"upgrade":
+                    options = [b"upgrade"]  # RFC 9110 section 7.8
+                elif status == 204:
                     continue  # RFC 9110 section 8.6
-                content_length = int(field[1])
+                else:
+                    content_length = int(field[1])
             lines.append(b": ".join(field))
         lines += self._frame(status, content_length, end_stream)
         if not self.persistent:
-            lines.append(b"connection: close")  # RFC 9112 section 9.6
+            options.append(b"close")  # RFC 9112 section 9.6
         elif self.version == "1.0":
-            lines.append(b"connection: keep-alive")
+            options.append(b"keep-alive")
+        if options:
+            lines.append(b"connection: " + b", ".join(options))
         lines.append(b"\r\n")
         return b"\r\n".join(lines)
 

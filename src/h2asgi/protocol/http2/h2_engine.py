@@ -77,10 +77,11 @@ class HPACKCodec(Codec):
         size = min(size, MAX_ENCODER_TABLE_SIZE)
         if size != encoder.header_table_size:  # hpack forgets a change that is made twice
             encoder.header_table_size = size
+            # RFC 7541 section 4.2: what matters is the smallest and the last. A larger one in
+            # between may be above what the peer allows by now (section 6.3).
             changes = encoder.table_size_changes
-            if len(changes) > 2:
-                # RFC 7541 section 4.2: what matters is the smallest and the last.
-                changes[:] = [min(changes), size]
+            smallest = min(changes)
+            changes[:] = [size] if smallest == size else [smallest, size]
 
 
 class H2Stream(Stream):

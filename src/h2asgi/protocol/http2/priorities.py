@@ -23,21 +23,20 @@ class Priorities:
     first (section 7), and what the response itself says more than both (section 8).
     """
 
-    __slots__ = ("_early", "_max_streams", "_sender", "_streams")
+    __slots__ = ("_early", "_max_streams", "_sender", "_streams", "limit_known")
 
     def __init__(self, max_concurrent_streams: int, streams: StreamTable, sender: Sender) -> None:
         self._max_streams = max_concurrent_streams
         self._streams = streams
         self._sender = sender
         self._early: dict[int, Priority] = {}  # of streams that are still idle
+        self.limit_known = False  # whether the client has acknowledged how many there may be
 
     def begin(self, stream: Stream, field: bytes | None) -> None:
         """Give a stream that has just been opened its priority; ``field`` is the request's."""
         if self._early:
             early = self._early.pop(stream.stream_id, None)
-            # RFC 9113 section 5.1.1: what was skipped is closed.
-            for stream_id in [one for one in self._early if one < stream.stream_id]:
-                del self._early[stream_id]
+            self._forget_closed()
             if early is not None:
                 stream.priority = early
                 return
@@ -81,12 +80,19 @@ class Priorities:
             self._remember(stream_id, priority)
 
     def _remember(self, stream_id: int, priority: Priority) -> None:
-        early = self._early
-        if stream_id not in early:
-            if len(early) + len(self._streams.open) >= self._max_streams:
+        if stream_id not in self._early:
+            self._forget_closed()
+            if len(self._early) + len(self._streams.open) >= self._max_streams:
+                if not self.limit_known:  # RFC 9113 section 6.5.3
+                    return
                 raise PeerConnectionError(
                     ErrorCode.PROTOCOL_ERROR, "PRIORITY_UPDATE for too many streams"
                 )
-            if len(early) >= MAX_EARLY_UPDATES:
+            if len(self._early) >= MAX_EARLY_UPDATES:
                 return
-        early[stream_id] = priority
+        self._early[stream_id] = priority
+
+    def _forget_closed(self) -> None:
+        """Forget streams that were refused, or skipped (RFC 9113 section 5.1.1)."""
+        for stream_id in [one for one in self._early if one <= self._streams.highest]:
+            del self._early[stream_id]

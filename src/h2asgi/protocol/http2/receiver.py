@@ -349,6 +349,8 @@ class Receiver:
             # Section 6.5.
             raise PeerConnectionError(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS has the wrong size")
         if flags & Flag.ACK:
+            if self._priorities is not None:
+                self._priorities.limit_known = True
             return
         self.settings_received = True
         # Every entry is looked at, and every open stream.

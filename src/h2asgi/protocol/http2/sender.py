@@ -280,6 +280,7 @@ class Sender:
         """Give what is ready to be written."""
         output = self._output
         if not output:
+            self._answers = self._answer_octets = 0  # those were taken before their streams ended
             return b""
         data = b"".join(output)
         self._budgets.earned += len(output) - self._answers  # a DATA frame is two pieces

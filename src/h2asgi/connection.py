@@ -483,7 +483,7 @@ class Connection:
         try:
             if exchanges is not None:
                 exchanges.begin_waiting()
-        finally:  # SystemExit comes through, and leaves the others
+        finally:  # KeyboardInterrupt comes through, and leaves the others
             self.flush_scheduled = False
             if exchanges is not None and exchanges.waiting:
                 self._schedule_flush()

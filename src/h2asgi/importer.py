@@ -6,6 +6,7 @@ import importlib
 import inspect
 import os
 import re
+import reprlib
 import sys
 from collections.abc import Callable, Mapping
 from types import ModuleType, TracebackType
@@ -30,8 +31,12 @@ def import_application(config: Config) -> ASGIApplication:
     """
     if callable(config.app):
         target, name = config.app, _object_name(config.app)
-    else:
+    elif isinstance(config.app, str):
         target, name = _find(config.app, config.app_dir), config.app
+    else:
+        raise ApplicationError(
+            f"{reprlib.repr(config.app)} is no application, and no text that names one"
+        )
     if config.factory:
         target, name = _call_factory(target, name), f"what the factory {name} returned"
     _check_application(target, name, config)

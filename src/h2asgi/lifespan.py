@@ -38,7 +38,7 @@ class Lifespan:
         """Run the application's startup, for as long as it takes.
 
         Raises ``ApplicationError`` when the application says that it failed,
-        and in mode "on" when the application has no lifespan.
+        and in mode "on" when the application has no lifespan, or raised instead of answering.
         """
         if self._mode == "off":
             return
@@ -57,9 +57,10 @@ class Lifespan:
             return
         failure = self._started.result()
         if failure is not None:
+            error = _exception(self._task)
             await self.cancel()
             _log_failure("startup", failure)
-            raise ApplicationError("the application's startup failed")
+            raise ApplicationError("the application's startup failed") from error
         self.state = state
         self._task.add_done_callback(self._ended)
 
@@ -113,19 +114,28 @@ class Lifespan:
 
     def _go_without(self, task: asyncio.Task[None]) -> None:
         """The application ended without an answer: it has no lifespan, by the specification."""
-        error = None if task.cancelled() else task.exception()
+        error = _exception(task)
         if self._mode == "on":
             if error is not None:
                 logger.error("the application's lifespan raised", exc_info=error)
-            raise ApplicationError("the application has no lifespan, which --lifespan on asks for")
+            if error is not None and self._startup_received:
+                raise ApplicationError("the application's startup failed") from error
+            raise ApplicationError(
+                "the application has no lifespan, which --lifespan on asks for"
+            ) from error
         # One that read lifespan.startup first more likely broke than lacks the protocol.
         level = logging.WARNING if self._startup_received and error is not None else logging.DEBUG
         logger.log(level, "going on without the application's lifespan", exc_info=error)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
+        error = _exception(task)
         if error is not None and not self._stopped.done():
             logger.error("the application's lifespan raised", exc_info=error)
+
+
+def _exception(task: asyncio.Task[None]) -> BaseException | None:
+    """What ``task`` has raised, if it has ended so."""
+    return task.exception() if task.done() and not task.cancelled() else None
 
 
 def _log_failure(phase: str, message: str) -> None:

@@ -100,6 +100,7 @@ class Server:
         self._config = replace(config or Config(), app=app)
         self._trace = trace
         self._application: ASGIApplication | None = None
+        self._entered = False
         self._endpoint = endpoint or Endpoint()
         self._opens_endpoint = endpoint is None
         self._looking: asyncio.TimerHandle | None = None
@@ -113,6 +114,9 @@ class Server:
         return not self._endpoint.shared
 
     async def __aenter__(self) -> Self:
+        if self._entered:
+            raise RuntimeError("a Server is to be entered once: make another one")
+        self._entered = True
         try:
             if self._application is None:
                 self.prepare()
@@ -156,7 +160,11 @@ class Server:
     def _check_config(self) -> None:
         """See to a Config that another program made."""
         check_config(self._config)
-        idle = [option.name for option in given(self._config) if option.topic == "Processes"]
+        idle = [
+            option.name
+            for option in given(self._config)
+            if option.topic == "Processes" or option.path[0] == "reload"
+        ]
         if idle:
             logger.warning(
                 "without effect in a program of yours: %s; h2asgi.run() and the command heed them",

@@ -324,27 +324,71 @@ def test_cancellation_resets_what_is_not_complete_and_goes_on(log, messages, kin
         assert sink.ended == 1
 
     asyncio.run(main())
-    assert log.records == []
+    assert len(log.records) == ("reset" in kinds)  # nobody asked for that
 
 
-def test_cancellation_after_a_disconnect_writes_nothing():
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_cancellation_after_a_disconnect_writes_nothing(log, cancelled):
     async def main():
         sink = FakeSink()
         one = cycle(sink)
-        one.disconnect()
-        with pytest.raises(asyncio.CancelledError):
-            await one.run(sending(then=asyncio.CancelledError()))
+
+        async def app(scope, receive, send):
+            one.disconnect()
+            if cancelled:
+                asyncio.current_task().cancel()
+                await asyncio.sleep(0)
+            raise asyncio.CancelledError
+
+        task = asyncio.create_task(one.run(app))
+        await asyncio.wait([task])
+        assert task.cancelled() == cancelled
         assert sink.calls == []
         assert sink.finished == [(0, 0)]
 
     asyncio.run(main())
+    assert errors(log) == []
+
+
+@pytest.mark.parametrize("messages", [(), (START,)])
+@pytest.mark.parametrize(
+    "error",
+    [
+        SystemExit(3),
+        BaseException("panic"),
+        asyncio.CancelledError(),
+        BaseExceptionGroup("both", [SystemExit(3), ValueError()]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_else_an_application_raises_is_its_mistake(log, error, messages):
+    """As ``pytest.fail()`` and panics of Rust, which are no ``Exception``."""
+    assert_answered_500(run(sending(*messages, then=error)))
+    [record] = log.records
+    assert record.levelno == logging.ERROR
+    assert record.exc_info[1] is error
+
+
+def test_a_cycle_that_is_collected_has_nobody_to_answer(log):
+    async def app(scope, receive, send):
+        await asyncio.get_running_loop().create_future()
+
+    async def main():
+        sink = FakeSink()
+        coroutine = cycle(sink).run(app)
+        coroutine.send(None)
+        coroutine.close()
+        assert sink.calls == []
+        assert sink.ended == 1
+
+    asyncio.run(main())
+    assert log.records == []
 
 
 @pytest.mark.parametrize(
     "error",
     [
         KeyboardInterrupt(),
-        SystemExit(3),
         BaseExceptionGroup("both", [KeyboardInterrupt(), ValueError()]),
     ],
     ids=lambda error: type(error).__name__,

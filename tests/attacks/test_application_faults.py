@@ -74,8 +74,40 @@ async def returns_within_the_body(receive: Any, send: Any) -> None:
     await send(MORE)
 
 
+async def raises_what_is_no_exception(receive: Any, send: Any) -> None:
+    class Panic(BaseException):
+        pass
+
+    raise Panic
+
+
+async def raises_a_group_of_that(receive: Any, send: Any) -> None:
+    raise BaseExceptionGroup("some", [BaseException("a panic")])
+
+
+async def exits(receive: Any, send: Any) -> None:
+    """With the whole process, it thinks."""
+    await asyncio.sleep(0)
+    raise SystemExit(3)
+
+
+async def exits_within_the_body(receive: Any, send: Any) -> None:
+    await send(START)
+    await send(MORE)
+    raise SystemExit(3)
+
+
+async def awaits_what_was_cancelled(receive: Any, send: Any) -> None:
+    awaited = asyncio.get_running_loop().create_future()
+    awaited.cancel()
+    await awaited
+
+
 async def cancels_itself(receive: Any, send: Any) -> None:
-    raise asyncio.CancelledError
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(0)
 
 
 async def raises_what_no_text_can_be_made_of(receive: Any, send: Any) -> None:
@@ -93,7 +125,12 @@ FAULTS: dict[Fault, tuple[str, int]] = {  # what the client sees, and how many l
     raises_a_group: ("500", 1),
     returns: ("500", 1),
     returns_within_the_body: (RESET, 1),
-    cancels_itself: (RESET, 0),
+    raises_what_is_no_exception: ("500", 1),
+    raises_a_group_of_that: ("500", 1),
+    exits: ("500", 1),
+    exits_within_the_body: (RESET, 1),
+    awaits_what_was_cancelled: ("500", 1),
+    cancels_itself: (RESET, 1),
     raises_what_no_text_can_be_made_of: ("500", 1),
 }
 

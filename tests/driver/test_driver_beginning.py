@@ -121,17 +121,17 @@ def test_an_answer_behind_the_mistake_of_its_client_is_not_taken_for_sent(driver
 def test_an_application_that_ends_the_process_leaves_the_others_to_the_loop(driver):
     async def app(scope, receive, send):
         if scope["path"] == "/1":
-            raise SystemExit(1)
+            raise KeyboardInterrupt
         await hello(scope, receive, send)
 
     driver.serve(app)
     peer = driver.http2()
     heads = [peer.head("POST", f"/{number}", end_stream=False) for number in (1, 2, 3)]
     peer.deliver(b"".join(data for _, data in heads))
-    with pytest.raises(SystemExit):
+    with pytest.raises(KeyboardInterrupt):
         driver.loop.settle()
     driver.loop.settle()
     gc.collect()
-    driver.loop.errors.clear()  # nobody has asked for that SystemExit, says asyncio
+    driver.loop.errors.clear()  # nobody has asked for that KeyboardInterrupt, says asyncio
     assert driver.state.beginning == 0
     assert [peer.response(stream_id).body for stream_id, _ in heads[1:]] == [b"hello"] * 2

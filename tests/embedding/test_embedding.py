@@ -21,7 +21,15 @@ import pytest
 from pages import blocks, section
 
 import h2asgi
-from h2asgi.config import BindConfig, Config, HTTP2Config, ProcessConfig, Timeouts, TLSConfig
+from h2asgi.config import (
+    BindConfig,
+    Config,
+    HTTP2Config,
+    ProcessConfig,
+    ReloadConfig,
+    Timeouts,
+    TLSConfig,
+)
 from h2asgi.errors import ApplicationError, ConfigurationError
 from h2asgi.options import OPTIONS, check_config
 from h2asgi.testing import Certificate, make_certificate, serve
@@ -241,10 +249,17 @@ def test_run_takes_a_config_alone(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_what_is_for_processes_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    config = Config(
-        workers=4, bind=BindConfig(port=0), processes=ProcessConfig(pid_file="server.pid")
-    )
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({"workers": 4, "processes": ProcessConfig(pid_file="server.pid")}, "workers, pid"),
+        ({"reload": ReloadConfig(enabled=True)}, "reload"),
+    ],
+)
+def test_what_is_for_processes_is_warned_of(
+    settings: dict[str, Any], names: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = Config(bind=BindConfig(port=0), **settings)
 
     async def main() -> None:
         async with h2asgi.Server(app, config):
@@ -254,9 +269,37 @@ def test_what_is_for_processes_is_warned_of(caplog: pytest.LogCaptureFixture) ->
         asyncio.run(main())
     warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(warned) == 1
-    assert warned[0].startswith("without effect in a program of yours: workers, pid;")
+    assert warned[0].startswith(f"without effect in a program of yours: {names};")
     assert "4 workers" not in caplog.text
     assert not os.path.exists("server.pid")
+
+
+@pytest.mark.parametrize("again", ["within", "behind"])
+def test_a_server_is_entered_once(again: str) -> None:
+    async def main() -> None:
+        server = h2asgi.Server(app, Config(bind=BindConfig(port=0)))
+        async with server:
+            if again == "within":
+                with pytest.raises(RuntimeError, match="once"):
+                    await server.__aenter__()
+        with pytest.raises(RuntimeError, match="once"):
+            await server.__aenter__()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("nothing", [None, 5, b"hello:app"])
+def test_what_is_no_application_is_said_in_a_sentence(nothing: Any) -> None:
+    """As from a function that makes one and forgets to return it."""
+
+    async def main() -> None:
+        async with h2asgi.Server(nothing, Config(bind=BindConfig(port=0))):
+            pass
+
+    with pytest.raises((ApplicationError, ConfigurationError), match=r"application|app must be"):
+        asyncio.run(main())
+    with pytest.raises(SystemExit):
+        h2asgi.run(nothing, port=0)
 
 
 def test_a_server_on_a_thread_says_why_it_does_not_start() -> None:

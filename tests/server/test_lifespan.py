@@ -78,11 +78,19 @@ def test_auto_goes_on_when_the_application_ends_without_an_answer(app, level, ca
     assert [record.levelname for record in caplog.records] == [level]
 
 
-@pytest.mark.parametrize("app", [unsupporting, returning, breaking])
-def test_on_fails_when_the_application_ends_without_an_answer(app):
+@pytest.mark.parametrize(
+    ("app", "reason", "cause"),
+    [
+        (unsupporting, "no lifespan", Exception),
+        (returning, "no lifespan", type(None)),
+        (breaking, "startup failed", ValueError),
+    ],
+)
+def test_on_fails_when_the_application_ends_without_an_answer(app, reason, cause):
     async def main() -> None:
-        with pytest.raises(ApplicationError, match="no lifespan"):
+        with pytest.raises(ApplicationError, match=reason) as failed:
             await Lifespan(app, "on").startup()
+        assert isinstance(failed.value.__cause__, cause)
 
     asyncio.run(main())
 
@@ -100,6 +108,7 @@ def test_startup_failed_is_logged_line_by_line_and_fails(mode, caplog):
         with pytest.raises(ApplicationError, match="startup failed") as caught:
             await Lifespan(app, mode).startup()
         assert caught.value.exit_code == 3
+        assert isinstance(caught.value.__cause__, ValueError)
 
     asyncio.run(main())
     assert caplog.messages == [

@@ -50,6 +50,8 @@ class _Cycle(Protocol):
 
     def judge_return(self) -> None: ...
 
+    def judge_cancellation(self, error: BaseException) -> None: ...
+
     def begin_error(self) -> bool: ...
 
     def log_exception(self, error: BaseException) -> None: ...
@@ -85,13 +87,14 @@ async def run(cycle: _Cycle, app: Application) -> None:
     try:
         try:
             await app(cycle.scope, cycle.receive, cycle.send)
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
-            cycle.abandon()
-            raise
         except Exception as error:
             cycle.log_exception(error)
-        except BaseExceptionGroup as error:
-            if error.split((Exception, asyncio.CancelledError))[1] is not None:
+        except GeneratorExit:
+            raise  # the loop is no more, so that nobody can be answered
+        except BaseException as error:
+            if _stops(error):
+                if isinstance(error, asyncio.CancelledError):
+                    cycle.judge_cancellation(error)
                 cycle.abandon()
                 raise
             cycle.log_exception(error)
@@ -104,6 +107,20 @@ async def run(cycle: _Cycle, app: Application) -> None:
         cycle.ended(failed=True)
         raise
     cycle.ended(failed=False)
+
+
+def _stops(error: BaseException) -> bool:
+    """Whether an exception is for the task or the process.
+
+    All others are the application's mistakes: ``sys.exit()`` in a request, which would end it for
+    everybody, and the cancellation of something that it awaits, while nobody cancels it.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(KeyboardInterrupt) is not None
+    return isinstance(error, KeyboardInterrupt)
 
 
 async def _conclude(cycle: _Cycle) -> None:

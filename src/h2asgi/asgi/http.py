@@ -187,6 +187,16 @@ class HTTPCycle(Response):
                 extra=self.log_ids(),
             )
 
+    def judge_cancellation(self, error: BaseException) -> None:
+        """Log that the application was cancelled, if it was not the server that has done it."""
+        if not (self.answered or self._disconnected):
+            logger.error(
+                "%s: cancelled without completing the response",
+                self.request_line(),
+                exc_info=error,
+                extra=self.log_ids(),
+            )
+
     def begin_error(self) -> bool:
         """Forget a response that has not begun, for an error to take its place.
 

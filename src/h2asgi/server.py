@@ -316,8 +316,8 @@ class Server:
             await self._until(lambda: not self._state.connections, CANCEL_TIMEOUT)
             await self._lifespan.shutdown(self._config.timeouts.lifespan_shutdown)
         except asyncio.CancelledError:
+            self._abort_connections()  # first, so that applications know why they end
             self._cancel_tasks()
-            self._abort_connections()
             await self._lifespan.cancel()
             raise
         finally:

@@ -274,6 +274,41 @@ def test_what_is_for_processes_is_warned_of(
     assert not os.path.exists("server.pid")
 
 
+def test_a_stop_that_is_cancelled_is_no_mistake_of_applications(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    began = asyncio.Event()
+    ended: list[type[BaseException]] = []
+
+    async def waiting(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        began.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        except BaseException as error:
+            ended.append(type(error))
+            raise
+
+    async def main() -> None:
+        config = Config(bind=BindConfig(port=0), lifespan="off")
+        server = await h2asgi.Server(waiting, config).__aenter__()
+        host, port = server.addresses[0]
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        await began.wait()
+        stop = asyncio.ensure_future(server.__aexit__(None, None, None))
+        await asyncio.sleep(0)  # it waits for the request now
+        stop.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stop
+        while not ended:
+            await asyncio.sleep(0)
+        writer.close()
+
+    asyncio.run(asyncio.wait_for(main(), HANG))
+    assert ended == [asyncio.CancelledError]
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
 @pytest.mark.parametrize("again", ["within", "behind"])
 def test_a_server_is_entered_once(again: str) -> None:
     async def main() -> None:

@@ -99,6 +99,21 @@ def test_exception_after_the_acceptance_is_1011_and_one_traceback(log):
     assert isinstance(record.exc_info[1], ValueError)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(3), BaseException("panic"), asyncio.CancelledError()],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("accepted", [True, False])
+def test_what_is_no_exception_is_the_applications_mistake_too(log, error, accepted):
+    websocket = run(*[ACCEPT] * accepted, then=error)
+    assert closes(websocket) == [1011] * accepted
+    assert websocket.http.kinds == ["headers", "data"] * (not accepted)
+    [record] = log.records
+    assert record.levelno == logging.ERROR
+    assert record.exc_info[1] is error
+
+
 @pytest.mark.parametrize("then", [None, ValueError("boom")])
 def test_application_that_has_closed_is_done(log, then):
     websocket = run(ACCEPT, CLOSE, then=then)

@@ -350,6 +350,31 @@ def test_cancellation_after_a_disconnect_writes_nothing(log, cancelled):
     assert errors(log) == []
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_cancellation_on_learning_that_the_client_closed_its_side_is_no_mistake(log, own):
+    """Of the task itself, or of another one that it then awaits."""
+
+    async def main():
+        sink = FakeSink()
+        one = cycle(sink, http_version="1.1")
+
+        async def app(scope, receive, send):
+            one.client_closed()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            task = asyncio.current_task() if own else asyncio.create_task(asyncio.sleep(60))
+            task.cancel()
+            await (asyncio.sleep(0) if own else task)
+
+        task = asyncio.create_task(one.run(app))
+        await asyncio.wait([task])
+        assert task.cancelled() == own
+        assert len(sink.finished) == 1
+
+    asyncio.run(main())
+    assert errors(log) == []
+
+
 @pytest.mark.parametrize("messages", [(), (START,)])
 @pytest.mark.parametrize(
     "error",

@@ -188,8 +188,8 @@ class HTTPCycle(Response):
             )
 
     def judge_cancellation(self, error: BaseException) -> None:
-        """Log that the application was cancelled, if it was not the server that has done it."""
-        if not (self.answered or self._disconnected):
+        """Log that the application was cancelled, unless its client is gone, or was given up."""
+        if not (self.answered or self._disconnected or self._client_closed):
             logger.error(
                 "%s: cancelled without completing the response",
                 self.request_line(),
@@ -216,7 +216,8 @@ class HTTPCycle(Response):
 
     def log_exception(self, error: BaseException) -> None:
         """Log what the application raised."""
-        log_exception(error, self.request_line(), self.log_ids(), disconnected=self._disconnected)
+        gone = self._disconnected or self._client_closed  # as receive() says
+        log_exception(error, self.request_line(), self.log_ids(), disconnected=gone)
 
     def request_line(self) -> str:
         """Give what logs say of the request."""

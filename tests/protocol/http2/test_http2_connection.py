@@ -352,6 +352,19 @@ def test_ends_of_requests_that_bring_no_answer_are_no_answers(connect: Callable[
     assert peer.exchange(ping()) == [Ping(b"12345678", True)]
 
 
+def test_a_head_earns_nothing_where_its_stream_is_reset_behind_it(peer: Peer) -> None:
+    """Or resets would pay for the control frames of a flood."""
+    budgets = peer.engine._budgets
+    assert 0 < budgets.earned < 20
+    for stream_id in range(1, 41, 2):
+        peer.post(stream_id)
+        peer.engine.send_headers(stream_id, 200, [], False)
+        assert len(peer.received()) == 1
+        assert peer.exchange(rst_stream(stream_id)) == []
+        peer.events()
+    assert budgets.earned <= 0
+
+
 # Section 6.8: GOAWAY, and how a connection ends.
 
 

@@ -280,7 +280,9 @@ class Sender:
         """Give what is ready to be written."""
         output = self._output
         if not output:
-            self._answers = self._answer_octets = 0  # those were taken before their streams ended
+            # Sections that were taken before their streams ended: nothing of them waits.
+            self._budgets.earned -= self._answers
+            self._answers = 0
             return b""
         data = b"".join(output)
         self._budgets.earned += len(output) - self._answers  # a DATA frame is two pieces

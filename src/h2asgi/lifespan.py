@@ -84,8 +84,7 @@ class Lifespan:
             return
         task.cancel()
         await asyncio.wait((task,), timeout=CANCEL_TIMEOUT)
-        if task.done() and not task.cancelled():
-            task.exception()  # reported already, and now asyncio knows that
+        _exception(task)  # reported already, and now asyncio knows that
 
     async def _run(self, state: dict[str, Any]) -> None:
         scope = {

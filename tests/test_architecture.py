@@ -92,7 +92,7 @@ ARROWS = {
     "scoreboard": {"tally"},
     "listener": {
         *{"admission", "callbacks", "protocol", "socket_transport", "sockets", "tally"},
-        *{"tls_context", "shared_by_transports", "tls_transport", "trust"},
+        *{"tcp", "tls_context", "shared_by_transports", "tls_transport", "trust"},
     },
     "connection": {
         *{"closing", "errors", "exchanges", "limits", "outlet", "output", "passage", "protocol"},

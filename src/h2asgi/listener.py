@@ -31,6 +31,7 @@ from .tally import (
     HANDSHAKES_LIMIT,
     Tally,
 )
+from .tcp import prepare
 from .tls_context import ServerContext
 from .tls_transport import TLSTransport
 from .trust import Trusted
@@ -56,13 +57,6 @@ ROOM_INTERVAL = 0.25
 
 WARNING_INTERVAL = 60.0
 """Seconds between two warnings that the limit is reached: a peer decides how often it is."""
-
-NOTSENT_LOWAT = 128 * 1024
-"""Bytes not yet sent above which the kernel takes no more.
-
-What is in the kernel can no longer be reprioritised; this is about one round
-trip of 10 ms at 100 Mbit/s, so that the pipe does not run dry either.
-"""
 
 _GONE = frozenset(
     getattr(errno, name)
@@ -332,7 +326,7 @@ class Listener:
 
     async def _set_up(self, sock: socket.socket, place: Place) -> None:
         try:
-            server = _set_options(sock)
+            server = _address(sock)
             left = self._handshake_timeout
             header = None
             if self._proxies is not None:
@@ -390,16 +384,11 @@ class Listener:
         return header
 
 
-def _set_options(sock: socket.socket) -> ServerAddress:
-    """Set what a connection's socket needs; give the address it was accepted on."""
+def _address(sock: socket.socket) -> ServerAddress:
+    """Give the address that a connection was accepted on, once its socket is prepared."""
     sock.setblocking(False)
     name = sock.getsockname()
     if not isinstance(name, tuple):
         return os.fsdecode(name), None
-    # What is written is whole already: waiting for more would only delay it.
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # A peer that vanished is found out in the end, also while nothing is sent to it.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
+    prepare(sock)
     return name[0], name[1]

@@ -14,6 +14,7 @@ import pytest
 from greeting_listener import Served, greeting, nothing_above_debug, until
 
 from h2asgi import listener as listener_module
+from h2asgi import tcp
 from h2asgi.sockets import ListeningSocket, TCPAddress, UnixAddress, listen
 from h2asgi.tls_context import ServerContext
 
@@ -69,7 +70,7 @@ def test_socket_options(run):
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
             if hasattr(socket, "TCP_NOTSENT_LOWAT"):
                 lowat = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
-                assert lowat == listener_module.NOTSENT_LOWAT
+                assert lowat == tcp.NOTSENT_LOWAT
 
     run(main())
 

@@ -65,8 +65,17 @@ ARROWS = {
     "identity": {"config", "errors"},
     "inheritance": {"errors"},
     "server": {
-        *{"admission", "banner", "certificate_watch", "config", "connection", "default_fields"},
-        *{"endpoint", "errors", "forwarded", "health", "importer", "inspector", "lifespan"},
+        *{"admission", "arrivals", "banner", "certificate_watch", "config", "connection"},
+        *{
+            "default_fields",
+            "endpoint",
+            "errors",
+            "forwarded",
+            "health",
+            "importer",
+            "inspector",
+            "lifespan",
+        },
         *{"limits", "listener", "logs", "monitoring", "options", "process", "protocol", "pulse"},
         *{"redirect", "relief", "request_ids", "trace"},
     },
@@ -78,7 +87,9 @@ ARROWS = {
         *{"_version", "asgi", "connection", "endpoint", "errors", "further_port", "protocol"},
         *{"protocol.http2", "state", "tls_object"},
     },
-    "further_port": {"config", "connection", "listener", "protocol", "sockets", "trust"},
+    "further_port": {
+        *{"arrivals", "config", "connection", "listener", "protocol", "sockets", "trust"},
+    },
     "endpoint": {
         *{"banner", "config", "devcerts", "errors", "health", "inheritance", "key_pairs"},
         *{"listener", "metrics", "protocol.engines", "sockets", "tally", "tls", "tls_context"},
@@ -90,9 +101,10 @@ ARROWS = {
     "places": set(),
     "relief": {"connection", "limits", "tally"},
     "scoreboard": {"tally"},
-    "listener": {
-        *{"admission", "callbacks", "protocol", "socket_transport", "sockets", "tally"},
-        *{"tcp", "tls_context", "shared_by_transports", "tls_transport", "trust"},
+    "listener": {"admission", "arrivals", "sockets", "tally", "tls_context", "trust"},
+    "arrivals": {
+        *{"admission", "callbacks", "protocol", "shared_by_transports", "socket_transport"},
+        *{"tally", "tcp", "tls_context", "tls_handshake", "tls_transport"},
     },
     "connection": {
         *{"closing", "errors", "exchanges", "limits", "outlet", "output", "passage", "protocol"},
@@ -167,11 +179,8 @@ ARROWS = {
     "timer": {"shared_by_transports"},
     "shared_by_transports": set(),
     "socket_transport": {"callbacks", "shared_by_transports"},
-    "tls_transport": {
-        *{"callbacks", "socket_transport", "tls_context", "tls_handshake", "tls_object"},
-        *{"shared_by_transports"},
-    },
-    "tls_handshake": {"client_hello", "tls_context"},
+    "tls_transport": {"callbacks", "shared_by_transports", "socket_transport", "tls_object"},
+    "tls_handshake": {"client_hello", "shared_by_transports", "tls_context"},
     "callbacks": set(),
     "trace": set(),
     "compiled": set(),

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from .arrivals import ServerAddress
 from .config import KIB, Config
 from .connection import Connection, ServerState
-from .listener import Listener, ServerAddress
+from .listener import Listener
 from .protocol.proxy import ProxyHeader
 from .sockets import ListeningSocket
 from .trust import Trusted
@@ -53,10 +54,10 @@ class FurtherPort:
         )
         self.start = self._listener.start
 
-    async def stop(self) -> None:
-        """Accept nothing more; what is being accepted is a connection when this returns."""
+    def stop(self) -> None:
+        """Accept nothing more; what was accepted is a connection already."""
         self._listener.stop()
-        await self._listener.cancel_handshakes()
+        self._listener.end_handshakes()
 
     async def wait_for_end(self, timeout: float) -> None:
         """Wait until connections and applications have ended; drop those that have not in time."""

@@ -1,4 +1,4 @@
-"""The accept loop: from listening sockets to connections whose handshake is done.
+"""The accept loop: who may come in, and when.
 
 It is our own since ``loop.create_server`` can neither pause accepting nor bound
 the handshakes under way, and since each event loop treats a process that has
@@ -10,36 +10,23 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import os
 import socket
-import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
-from .admission import Admission, Place
-from .callbacks import Callbacks
-from .protocol.proxy import MalformedProxyHeader, ProxyHeader, ProxyHeaderParser
-from .shared_by_transports import SharedByTransports
-from .socket_transport import SocketTransport
+from .admission import Admission
+from .arrivals import Arrivals, Factory
 from .sockets import ListeningSocket
-from .tally import (
-    ADDRESS_LIMIT,
-    CONNECTIONS_LIMIT,
-    HANDSHAKE_FAULTS,
-    HANDSHAKE_TIMEOUTS,
-    HANDSHAKES_LEFT,
-    HANDSHAKES_LIMIT,
-    Tally,
-)
-from .tcp import prepare
+from .tally import ADDRESS_LIMIT, CONNECTIONS_LIMIT, HANDSHAKES_LIMIT, Tally
 from .tls_context import ServerContext
-from .tls_transport import TLSTransport
 from .trust import Trusted
 
 logger = logging.getLogger("h2asgi")
 
-ACCEPTS_PER_TURN = 64
-"""Connections taken per wake-up: empties a burst quickly, and leaves the others their turn."""
+ACCEPTS_PER_TURN = 16
+"""Connections taken per wake-up, some 40 us each: a burst leaves the others their turn, and who is
+gone already is found out before it counts against a limit."""
 
 EXHAUSTED_PAUSE = 1.0
 """Seconds without accepting once descriptors ran out; trying at once again would only spin."""
@@ -72,8 +59,8 @@ COLLEAGUES_TIME = 0.01
 """Seconds for which connections are left to workers that have fewer: one that is free takes them at
 once. As long as none does, twice as many as the last time are taken after each such pause."""
 
-ServerAddress = tuple[str, int | None]
-Factory = Callable[[ServerAddress, Callable[[], None], ProxyHeader | None], Callbacks]
+MAX_SHARE = 64
+"""Connections taken then, at the most."""
 
 
 class Colleagues(Protocol):
@@ -87,15 +74,13 @@ class Colleagues(Protocol):
 
 
 class Listener:
-    """Accepts on several sockets, and owns them and the handshakes under way.
+    """Accepts on several sockets, and owns them and what arrives by them.
 
-    ``factory`` makes the protocol of one connection, given the address it came in by as in
-    the ASGI scope's ``server``, what it has to call once it is lost, and what a load balancer
-    has said of it. ``connection_made`` follows the TLS handshake. ``limit`` and ``per_address``
-    are those of ``Admission``; ``on_full`` is called when somebody waits for a place that is
-    not there, and again every ``ROOM_INTERVAL``. With ``proxies`` connections are taken from
-    those alone, and only with a header of the PROXY protocol in front, which has its part of
-    ``handshake_timeout``. ``tally`` counts limits that are reached, and handshakes that fail.
+    ``factory`` and ``ssl_context`` are those of ``Arrivals``, where ``handshake_timeout`` is for
+    everything. ``limit`` and ``per_address`` are those of ``Admission``; ``on_full`` is called
+    when somebody waits for a place that is not there, and again every ``ROOM_INTERVAL``. With
+    ``proxies`` connections are taken from those alone, and only with a header of the PROXY
+    protocol in front. ``tally`` counts limits that are reached, and handshakes that fail.
     """
 
     def __init__(
@@ -119,17 +104,21 @@ class Listener:
         self._fewest = 0  # that a colleague had at the end of the last pause
         self._share = 1  # connections to take at the end of one
         self._sockets = sockets
-        self._factory = factory
-        self.ssl_context = ssl_context
-        """For connections to come."""
-        self._handshake_timeout = handshake_timeout
         self._admission = Admission(limit, per_address, self._room_was_made)
         self._on_full = on_full
         self._limit_name = limit_name
         self._max_handshakes = min(MAX_HANDSHAKES, max(1, limit // 2))
-        self._handshakes: dict[asyncio.Task[None], float] = {}  # oldest first, with their begin
         self._loop = asyncio.get_running_loop()
-        self._shared = SharedByTransports(self._loop)
+        self._arrivals = Arrivals(
+            self._loop,
+            factory,
+            ssl_context=ssl_context,
+            has_proxies=proxies is not None,
+            timeout=handshake_timeout,
+            tally=tally,
+            on_over=self._arrival_over,
+        )
+        self._all_arrived = asyncio.Event()  # or nobody has asked
         self._resuming: asyncio.TimerHandle | None = None
         self._exhausted = False
         self._awaiting_room = False
@@ -144,6 +133,10 @@ class Listener:
         for listening in self._sockets:
             self._loop.add_reader(listening.sock, self._accept, listening.sock)
 
+    def renew(self, ssl_context: ServerContext | None) -> None:
+        """Have connections to come begin with this context."""
+        self._arrivals.ssl_context = ssl_context
+
     def stop(self) -> None:
         """Accept nothing more and close the sockets; handshakes go on."""
         self._pause()
@@ -156,22 +149,18 @@ class Listener:
 
     async def finish_handshakes(self, seconds: float) -> None:
         """Let the handshakes under way come to their end for so long, then end them."""
-        if self._handshakes:
-            await asyncio.wait(self._handshakes, timeout=seconds)
-        await self.cancel_handshakes()
+        self._all_arrived.clear()
+        try:
+            if self._arrivals:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await self._all_arrived.wait()
+        finally:
+            self.end_handshakes()
 
-    async def cancel_handshakes(self) -> None:
-        """End the handshakes under way; returns when there are none left.
-
-        A connection in the clear has none and is through in a turn or two, unless a load
-        balancer is to say whose it is.
-        """
-        if self.ssl_context is not None or self._proxies is not None:
-            # A task that is cancelled before its first step never gets to own its socket.
-            await asyncio.sleep(0)
-            for task in self._handshakes:
-                task.cancel()
-        await asyncio.gather(*self._handshakes, return_exceptions=True)
+    def end_handshakes(self) -> None:
+        """End the handshakes under way."""
+        self._arrivals.end()
 
     def _pause(self) -> None:
         for listening in self._sockets:
@@ -218,16 +207,15 @@ class Listener:
             sock.close()
             return
         self._publish()
-        task = self._loop.create_task(self._connect(sock, place))
-        self._handshakes[task] = self._loop.time()
-        task.add_done_callback(self._handshake_over)
+        self._arrivals.admit(sock, place)
 
-    def _handshake_over(self, task: asyncio.Task[None]) -> None:
-        del self._handshakes[task]
+    def _arrival_over(self) -> None:
+        if not self._arrivals:
+            self._all_arrived.set()
         self._room_was_made()
 
     def _has_room(self) -> bool:
-        return not self._admission.full and len(self._handshakes) < self._max_handshakes
+        return not self._admission.full and len(self._arrivals) < self._max_handshakes
 
     def _await_room(self) -> None:
         """Pause until one more connection may come."""
@@ -237,12 +225,12 @@ class Listener:
             self._on_full()
             delay = ROOM_INTERVAL
         else:
-            oldest, began = next(iter(self._handshakes.items()))
-            delay = max(0.0, began + HANDSHAKE_PATIENCE - self._loop.time())
-            if not delay:  # it is over within a turn or two
+            delay = self._arrivals.oldest + HANDSHAKE_PATIENCE - self._loop.time()
+            if delay <= 0:
                 self._count(HANDSHAKES_LIMIT)
                 logger.debug("a handshake gives way to a new connection")
-                oldest.cancel()
+                self._arrivals.end_oldest()
+                return  # if somebody still waits, the loop says so
         self._awaiting_room = True
         self._pause()
         self._resume_after(delay)
@@ -266,7 +254,7 @@ class Listener:
         self.start()
         fewest = self._colleagues.fewest() if self._colleagues is not None else 0
         busy = fewest == self._fewest
-        self._share = min(2 * self._share, ACCEPTS_PER_TURN) if busy else 1
+        self._share = min(2 * self._share, MAX_SHARE) if busy else 1
         self._fewest = fewest
         for listening in self._sockets:
             for _ in range(self._share):
@@ -304,91 +292,11 @@ class Listener:
         self._pause()
         self._resume_after(EXHAUSTED_PAUSE)
 
-    def _resume_after(self, seconds: float, how: Callable[[], None] | None = None) -> None:
-        if self._resuming is not None:
-            self._resuming.cancel()  # of another socket, in the same turn of the loop
-        self._resuming = self._loop.call_later(seconds, how or self.start)
-
-    async def _connect(self, sock: socket.socket, place: Place) -> None:
-        connected = False
-        try:
-            await self._set_up(sock, place)
-            connected = True
-        except (OSError, MalformedProxyHeader) as error:
-            # Plain HTTP on the TLS port, a time-out, a reset, no common version:
-            # a peer's affair, and ssl.SSLError is an OSError.
-            logger.debug("a connection failed before its first byte: %s", error)
-        except Exception:
-            logger.exception("a connection could not be set up")
-        finally:
-            if not connected:
-                place.leave()
-
-    async def _set_up(self, sock: socket.socket, place: Place) -> None:
-        try:
-            server = _address(sock)
-            left = self._handshake_timeout
-            header = None
-            if self._proxies is not None:
-                left += self._loop.time()
-                header = await self._read_header(sock, place)
-                left = max(0.0, left - self._loop.time())
-            protocol = self._factory(server, place.leave, header)
-            transport = await self._make_transport(sock, left)
-        except BaseException:
-            sock.close()  # no transport will
-            raise
-        transport.start(protocol)
-
-    async def _make_transport(self, sock: socket.socket, timeout: float) -> SocketTransport:
-        if self.ssl_context is None:
-            return SocketTransport(self._loop, sock, self._shared)
-        transport = TLSTransport(self._loop, sock, self.ssl_context, self._shared)
-        await self._shake_hands(transport, timeout)
-        return transport
-
-    async def _shake_hands(self, transport: TLSTransport, timeout: float) -> None:
-        try:
-            await transport.handshake(timeout)
-        except OSError as error:
-            if isinstance(error, TimeoutError):
-                self._count(HANDSHAKE_TIMEOUTS)
-            else:
-                fault = isinstance(error, ssl.SSLError)
-                self._count(HANDSHAKE_FAULTS if fault else HANDSHAKES_LEFT)
-            raise
-
     def _count(self, word: int) -> None:
         if self._tally is not None:
             self._tally.add(word)
 
-    async def _read_header(self, sock: socket.socket, place: Place) -> ProxyHeader:
-        """Read whose the connection is, and nothing behind that."""
-        parser = ProxyHeaderParser()
-        try:
-            async with asyncio.timeout(self._handshake_timeout):
-                while parser.wanted:
-                    data = await self._loop.sock_recv(sock, parser.wanted)
-                    if not data:
-                        raise ConnectionResetError("it ended before its PROXY header did")
-                    parser.feed(data)
-        except TimeoutError:
-            raise TimeoutError("its PROXY header took too long") from None
-        header = parser.header
-        assert header is not None
-        if header.source is not None and not place.count_for(header.source[0]):
-            self._count(ADDRESS_LIMIT)
-            raise ConnectionAbortedError(
-                f"{header.source[0]} has as many connections as one address may have"
-            )
-        return header
-
-
-def _address(sock: socket.socket) -> ServerAddress:
-    """Give the address that a connection was accepted on, once its socket is prepared."""
-    sock.setblocking(False)
-    name = sock.getsockname()
-    if not isinstance(name, tuple):
-        return os.fsdecode(name), None
-    prepare(sock)
-    return name[0], name[1]
+    def _resume_after(self, seconds: float, how: Callable[[], None] | None = None) -> None:
+        if self._resuming is not None:
+            self._resuming.cancel()  # of another socket, in the same turn of the loop
+        self._resuming = self._loop.call_later(seconds, how or self.start)

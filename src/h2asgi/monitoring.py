@@ -88,7 +88,7 @@ class MonitoringPort:
 
     async def stop(self) -> None:
         """Accept nothing more; what is on its way is answered, within ``LAST_ANSWER_TIME``."""
-        await self._port.stop()
+        self._port.stop()
         for connection in tuple(self._state.connections):
             connection.leave()
         await self._port.wait_for_end(LAST_ANSWER_TIME)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from . import banner, logs, process
 from .admission import default_limit
+from .arrivals import ServerAddress
 from .certificate_watch import LOOK_INTERVAL, CertificateWatch
 from .config import Config
 from .connection import Connection, ServerState
@@ -25,7 +26,7 @@ from .health import Health
 from .importer import ASGIApplication, import_application
 from .lifespan import Lifespan
 from .limits import WatchedBudget
-from .listener import Listener, ServerAddress
+from .listener import Listener
 from .monitoring import MonitoringPorts
 from .options import check_config, given
 from .protocol.proxy import ProxyHeader
@@ -281,7 +282,7 @@ class Server:
         except ConfigurationError as error:
             logger.error("%s: the certificate in use stays", error)
             return
-        self._listener.ssl_context = self._endpoint.ssl_context
+        self._listener.renew(self._endpoint.ssl_context)
         logger.info("the certificate was read anew")
 
     def _look_at_certificate(self) -> None:
@@ -310,7 +311,7 @@ class Server:
             self._listener.stop()
             await self._listener.finish_handshakes(HANDSHAKE_GRACE)
             if self._redirect is not None:
-                await self._redirect.stop()
+                self._redirect.stop()
             await self._finish_requests()
             self._abort_connections()
             await self._until(lambda: not self._state.connections, CANCEL_TIMEOUT)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Callable
 from itertools import islice
 from typing import Final, Protocol
 
@@ -32,21 +34,24 @@ RESET_CHECK_INTERVAL: Final = 0.1
 """Seconds until it is looked for an RST behind what was read and not answered."""
 
 
-class Reader(Protocol):
-    """What a transport offers here. Both are also called after its end."""
-
-    def read(self) -> None:
-        """Take a piece of input: the turn has come."""
+class Watched(Protocol):
+    """Who reads and may not answer for a while. It is also called after its end."""
 
     def end_watch(self) -> None:
         """Look for an RST."""
 
 
+class Reader(Watched, Protocol):
+    """What a transport offers here. It is also called after its end."""
+
+    def read(self) -> None:
+        """Take a piece of input: the turn has come."""
+
+
 class SharedByTransports:
     """One for the transports of a loop.
 
-    Handshakes: a step of one is calculated while ``handshake_step`` is held, which is
-    until the next turn of the loop.
+    Handshakes: steps that were lined up are taken a few in each turn of the loop.
 
     Turns: ``may_read`` lets the first few of a turn read at once; the others
     stand in line and are called in the turns after. A line, because the loop
@@ -62,12 +67,27 @@ class SharedByTransports:
         self._loop = loop
         self.ciphertext = memoryview(bytearray(READ_SIZE))
         self.scratch = memoryview(bytearray(SCRATCH_SIZE))
-        self.handshake_step = asyncio.Semaphore(HANDSHAKES_PER_TURN)
+        self._steps: deque[Callable[[], None]] = deque()
+        self._steps_due = False  # whether they are scheduled
         self._reads_left = READS_PER_TURN
         self._share = READS_PER_TURN  # of the line, in each turn
         self._line: dict[Reader, None] = {}
         self._turn_ends = False  # whether that is scheduled
-        self._watched: list[Reader] = []  # at most once each
+        self._watched: list[Watched] = []  # at most once each
+
+    def line_up(self, step: Callable[[], None]) -> None:
+        """Have a step of a handshake taken, in this turn of the loop or soon; it may not raise."""
+        self._steps.append(step)
+        if not self._steps_due:
+            self._steps_due = True
+            self._loop.call_soon(self._take_steps)
+
+    def _take_steps(self) -> None:
+        for _ in range(min(HANDSHAKES_PER_TURN, len(self._steps))):
+            self._steps.popleft()()
+        self._steps_due = bool(self._steps)
+        if self._steps_due:
+            self._loop.call_soon(self._take_steps)
 
     def may_read(self, reader: Reader) -> bool:
         """Whether ``reader`` is to read now; if not, it is called when its turn has come."""
@@ -98,13 +118,13 @@ class SharedByTransports:
             # Behind the answers to what was read.
             self._loop.call_soon(self._read_line if line else self._end_turn)
 
-    def watch(self, reader: Reader) -> None:
-        """Have ``reader`` look for an RST soon, together with others."""
+    def watch(self, watched: Watched) -> None:
+        """Have it look for an RST soon, together with others."""
         if not self._watched:
             self._loop.call_later(RESET_CHECK_INTERVAL, self._look)
-        self._watched.append(reader)
+        self._watched.append(watched)
 
     def _look(self) -> None:
-        watched, self._watched = self._watched, []
-        for reader in watched:
-            reader.end_watch()
+        all_watched, self._watched = self._watched, []
+        for watched in all_watched:
+            watched.end_watch()

@@ -3,104 +3,209 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
-from contextlib import suppress
+from collections.abc import Callable
+from typing import Final
 
 from .client_hello import ClientHello
+from .shared_by_transports import SharedByTransports
 from .tls_context import ServerContext
 
-HANDSHAKE_READ_SIZE = 16 * 1024
-
-ALERT_TIMEOUT = 1.0
-MAX_READS_AFTER_ALERT = 8
+ALERT_TIMEOUT: Final = 1.0
+MAX_READS_AFTER_ALERT: Final = 8
 """Seconds and reads for a client to close after a handshake that failed."""
 
 
 class Handshake:
-    """Makes ``tls`` ready for data.
+    """Makes ``tls`` ready for data, then calls ``done`` once.
 
-    A step of it is calculated while ``step`` is held, which connections share. What is
-    sent is made in ``scratch``, which they share as well.
+    ``done`` gets None, or what the handshake failed by: an OSError, or a mistake of ours. The
+    socket is the caller's. After a success the loop still watches it for input, so that
+    whoever reads next has only to be named instead. There is no deadline here.
     """
 
-    __slots__ = ("_context", "_early", "_hello", "_loop", "_scratch", "_sock", "_step", "tls")
+    __slots__ = (
+        *("_context", "_done", "_early", "_failure", "_farewell", "_hello", "_in_line", "_loop"),
+        *("_over", "_reads_left", "_shared", "_sock", "_unsent", "_watched", "_writing", "tls"),
+    )
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket,
         context: ServerContext,
-        step: asyncio.Semaphore,
-        scratch: memoryview,
+        shared: SharedByTransports,
+        done: Callable[[Exception | None], None],
     ) -> None:
         self._loop = loop
         self._sock = sock
-        self._step = step
-        self._scratch = scratch
         self._context = context
-        self._hello = ClientHello() if context.named else None  # until it is whole
-        self._early = bytearray()  # what it came in
+        self._shared = shared
+        self._done = done
         self.tls = context.begin()
+        # Until it is whole, and what it came in.
+        self._hello: ClientHello | None = ClientHello() if context.named else None
+        self._early = bytearray()
+        self._in_line = False  # for a step
+        self._unsent: bytes | memoryview = b""
+        self._writing = False  # as soon as the socket takes more
+        self._watched = False
+        self._over = False
+        # The end that follows an alert.
+        self._failure: Exception | None = None
+        self._farewell: asyncio.TimerHandle | None = None
+        self._reads_left = MAX_READS_AFTER_ALERT
 
-    async def run(self, timeout: float) -> None:
-        """Agree on keys with the client, within ``timeout`` seconds.
+    def begin(self) -> None:
+        """Wait for the client's first message."""
+        self._loop.add_reader(self._sock.fileno(), self._read_ready)
 
-        Raises OSError, and leaves the socket to the caller.
-        """
+    def abandon(self) -> None:
+        """End it without a word; ``done`` is not called."""
+        if self._over:
+            return
+        self._over = True
+        self._loop.remove_reader(self._sock.fileno())
+        self._stop_writing()
+        if self._farewell is not None:
+            self._farewell.cancel()
+
+    # Input.
+
+    def _read_ready(self) -> None:
+        # What has come behind the last message stays where it is until that was looked into.
+        if self._in_line or self._over:
+            return
         try:
-            async with asyncio.timeout(timeout):
-                await self._shake_hands()
-        except TimeoutError:
-            raise TimeoutError(f"the handshake took longer than {timeout:g} s") from None
-        except ssl.SSLError:
-            await self._deliver_alert()
-            raise
+            self._read()
+        except BlockingIOError:
+            pass
+        except Exception as error:
+            self._end(error)
 
-    async def _shake_hands(self) -> None:
-        while True:
-            data = await self._loop.sock_recv(self._sock, HANDSHAKE_READ_SIZE)
-            if not data:
-                raise ConnectionResetError("the client left during the handshake")
-            if self._hello is not None:
-                self._early += data
-                if not self._hello.feed(data):
-                    continue
-                data = self._choose_context(self._hello)
-            self.tls.receive(memoryview(data), len(data))
-            async with self._step:
-                if self.tls.do_handshake():
-                    return
-                await asyncio.sleep(0)
-            await self._send()
+    def _read(self) -> None:
+        size = self._sock.recv_into(self._shared.ciphertext)
+        if self._failure is not None:
+            self._reads_left -= 1
+            if not (size and self._reads_left):
+                self._end(self._failure)
+        elif not size:
+            self._end(ConnectionResetError("the client left during the handshake"))
+        elif self._receive(size):
+            self._in_line = True
+            self._shared.line_up(self._step)
+        else:
+            self._watch()
 
-    def _choose_context(self, hello: ClientHello) -> bytes:
-        """Begin anew with the context of the name that the client asks for; gives all input."""
-        self._hello = None
-        named = self._context.for_name(hello.server_name)
+    def _receive(self, size: int) -> bool:
+        """Give TLS what was read; says whether there is enough for a step."""
+        if self._hello is None:
+            self.tls.receive(self._shared.ciphertext, size)
+            return True
+        data = bytes(self._shared.ciphertext[:size])
+        self._early += data
+        if not self._hello.feed(data):
+            return False
+        named = self._context.for_name(self._hello.server_name)
         if named is not self._context:
             self.tls = named.begin()
-        early, self._early = self._early, bytearray()
-        return bytes(early)
+        self._hello = None
+        early = bytes(self._early)
+        self._early.clear()
+        self.tls.receive(memoryview(early), len(early))
+        return True
 
-    async def _send(self) -> None:
-        while self.tls.unsent:
-            # A copy, since others use the same memory while this waits.
-            octets = bytes(self.tls.data_to_send(self._scratch))
-            await self._loop.sock_sendall(self._sock, octets)
+    def _step(self) -> None:
+        self._in_line = False
+        if self._over:
+            return
+        try:
+            if self.tls.do_handshake():
+                self._succeed()
+            elif self.tls.unsent:
+                self._send()
+            else:
+                self._watch()
+        except ssl.SSLError as error:
+            self._refuse(error)
+        except Exception as error:
+            self._end(error)
 
-    async def _deliver_alert(self) -> None:
+    def _watch(self) -> None:
+        """Have it looked soon for an RST behind what was read and is not answered."""
+        if not self._watched:
+            self._watched = True
+            self._shared.watch(self)
+
+    def end_watch(self) -> None:
+        """Look for that RST; called by ``SharedByTransports``."""
+        self._watched = False
+        if self._over:
+            return
+        if number := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._end(OSError(number, os.strerror(number)))
+
+    # Output.
+
+    def _send(self) -> None:
+        """Send what TLS has to say, as much as the socket takes."""
+        while octets := self._unsent or self.tls.data_to_send(self._shared.scratch):
+            try:
+                sent = self._sock.send(octets)
+            except BlockingIOError:
+                sent = 0
+            if sent < len(octets):
+                self._unsent = bytes(octets[sent:])  # others use the same memory meanwhile
+                self._write_later()
+                return
+            self._unsent = b""
+        self._stop_writing()
+        if self._failure is not None:
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def _write_later(self) -> None:
+        if not self._writing:
+            self._writing = True
+            self._loop.add_writer(self._sock.fileno(), self._write_ready)
+
+    def _stop_writing(self) -> None:
+        if self._writing:
+            self._writing = False
+            self._loop.remove_writer(self._sock.fileno())
+
+    def _write_ready(self) -> None:
+        try:
+            self._send()
+        except Exception as error:
+            self._end(error)
+
+    # The end.
+
+    def _succeed(self) -> None:
+        self._over = True
+        self._stop_writing()
+        self._done(None)
+
+    def _refuse(self, error: ssl.SSLError) -> None:
         """Say why the handshake failed, and let that arrive.
 
         A client of TLS 1.3 has mostly sent its request when its certificate is judged.
         Closing the socket with that unread would make the kernel send RST.
         """
-        if not self.tls.unsent:
-            return
-        with suppress(OSError):  # TimeoutError is one
-            async with asyncio.timeout(ALERT_TIMEOUT):
-                await self._send()
-                self._sock.shutdown(socket.SHUT_WR)
-                for _ in range(MAX_READS_AFTER_ALERT):
-                    if not await self._loop.sock_recv(self._sock, HANDSHAKE_READ_SIZE):
-                        return
+        self._failure = error
+        if self.tls.unsent:
+            self._farewell = self._loop.call_later(ALERT_TIMEOUT, self._end, error)
+            try:
+                self._send()
+            except OSError:
+                self._end(error)
+        else:
+            self._end(error)
+
+    def _end(self, error: Exception) -> None:
+        """Fail; what comes behind an alert is the client's way to close."""
+        if not self._over:
+            self.abandon()
+            self._done(self._failure or error)

@@ -20,17 +20,15 @@ peer that does not read: deadlines are the protocol's affair.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
-from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
 from .callbacks import Callbacks
 from .shared_by_transports import SharedByTransports
 from .socket_transport import SocketTransport
-from .tls_context import ServerContext
-from .tls_handshake import Handshake
 from .tls_object import ENDED, TLSObject
 
 MAX_READS: Final = 4
@@ -61,19 +59,20 @@ MAX_PLAINTEXT_SIZE: Final = 16 * 1024
 class TLSTransport(SocketTransport):
     """The server's side of one TLS connection, which owns its socket from ``start`` on.
 
-    ``eof_received`` of its protocol may not keep the connection open.
+    ``tls`` has been through its handshake. ``eof_received`` of its protocol may not keep the
+    connection open.
     """
 
     __slots__ = (
-        *("_between_records", "_ciphertext", "_discarded", "_failure", "_handshake"),
-        *("_input_ended", "_more", "_scratch", "_tls", "_unsent"),
+        *("_between_records", "_ciphertext", "_discarded", "_failure", "_input_ended", "_more"),
+        *("_scratch", "_tls", "_unsent"),
     )
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket,
-        context: ServerContext,
+        tls: TLSObject,
         shared: SharedByTransports,
     ) -> None:
         # Output that waits: first this, which is encrypted, then the backlog, which is not.
@@ -81,11 +80,7 @@ class TLSTransport(SocketTransport):
         super().__init__(loop, sock, shared)
         self._ciphertext = shared.ciphertext
         self._scratch = shared.scratch
-        # Until it is over.
-        self._handshake: Handshake | None = Handshake(
-            loop, sock, context, shared.handshake_step, shared.scratch
-        )
-        self._tls: TLSObject
+        self._tls = tls
         self._between_records = False  # nothing of a record was read that has not come whole
         self._more = False  # is perhaps there to be decrypted
         self._input_ended = False  # close_notify has come
@@ -94,19 +89,14 @@ class TLSTransport(SocketTransport):
 
     # The beginning.
 
-    def handshake(self, timeout: float) -> Coroutine[Any, Any, None]:
-        """Agree on keys with the client, within ``timeout`` seconds.
-
-        Raises OSError, and leaves the socket to the caller.
-        """
-        assert self._handshake is not None
-        return self._handshake.run(timeout)
-
     def start(self, protocol: Callbacks) -> None:
-        """Hand the connection to ``protocol``, after the handshake."""
-        assert self._handshake is not None
-        self._tls = self._handshake.tls
-        self._handshake = None
+        """Hand the connection to ``protocol``. Raises OSError if it is broken already."""
+        if number := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(number, os.strerror(number))  # uvloop would raise RuntimeError
+        # In the place of the handshake, whose input the loop watches still: naming another
+        # reader is no affair of the kernel.
+        self._has_reader = True
+        self._loop.add_reader(self._sock.fileno(), self._read_ready)
         super().start(protocol)
 
     def _begin_reading(self) -> None:

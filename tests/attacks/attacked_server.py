@@ -49,8 +49,8 @@ async def serving(
 async def until_idle(server: Server) -> None:
     """Connect, since an event loop opens files of its own then, and wait for the end."""
     with socket.create_connection(server.addresses[0]):
-        await until(lambda: bool(server._state.connections or server._listener._handshakes))
-    await until(lambda: not server._state.connections and not server._listener._handshakes)
+        await until(lambda: bool(server._state.connections or server._listener._arrivals))
+    await until(lambda: not server._state.connections and not server._listener._arrivals)
     await until(lambda: not server._state.tasks)
 
 

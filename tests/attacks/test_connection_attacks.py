@@ -169,7 +169,7 @@ def test_handshakes_that_are_only_begun(run, certificate, monkeypatch):
             for _ in range(3):
                 assert await visit(server, context) == OK
                 assert await ask(friend) == OK
-                assert len(server._listener._handshakes) <= 5
+                assert len(server._listener._arrivals) <= 5
             leave(friend, *silent)
 
     run(main())
@@ -212,7 +212,7 @@ def test_a_turn_calculates_few_steps_of_handshakes(run, certificate, monkeypatch
         async with serving(certfile=certificate.certfile) as server:
             hello = client_hello(certificate.client())
             clients = [await connect(server) for _ in range(40)]
-            await until(lambda: len(server._listener._handshakes) == 40)
+            await until(lambda: len(server._listener._arrivals) == 40)
             steps.append(0)
             for _, writer in clients:
                 writer.write(hello)
@@ -241,7 +241,7 @@ def test_handshake_that_dribbles(run, certificate):
             async with asyncio.timeout(HANG):
                 with contextlib.suppress(ConnectionResetError):
                     assert await reader.read() == b""
-            await until(lambda: not server._listener._handshakes)
+            await until(lambda: not server._listener._arrivals)
             dribbling.cancel()
             writer.close()
 
@@ -270,7 +270,7 @@ def test_handshake_without_end(run, certificate, caplog):
                     sent += 6000
                 raise AssertionError("it goes on")
             writer.close()
-            await until(lambda: not server._listener._handshakes)
+            await until(lambda: not server._listener._arrivals)
             assert await visit(server, certificate.client()) == OK
 
     run(main())

@@ -33,7 +33,8 @@ class Clear(Ends):
         self.client, sock = make()
         self.loop = asyncio.get_running_loop()
         shared = shared or SharedByTransports(self.loop)
-        super().__init__(SocketTransport(self.loop, sock, shared), protocol)
+        super().__init__(sock, protocol)
+        self.transport = SocketTransport(self.loop, sock, shared)
 
     async def send(self, data: bytes) -> None:
         async with asyncio.timeout(HANG):

@@ -79,7 +79,7 @@ class Served:
 
     async def __aexit__(self, *_: object) -> None:
         self.listener.stop()
-        await self.listener.cancel_handshakes()
+        self.listener.end_handshakes()
         for greeter in self.made:
             if greeter.transport is not None:
                 greeter.transport.abort()

@@ -114,7 +114,7 @@ def test_what_is_no_tls_leaves_a_debug_line_and_the_rest_undisturbed(
             with contextlib.suppress(OSError):
                 await reader.read()
             writer.close()
-            await until(lambda: not served.listener._handshakes)
+            await until(lambda: not served.listener._arrivals)
             assert await greeting(served, ssl=client_context, server_hostname="localhost")
 
     run(main())
@@ -127,7 +127,7 @@ def test_a_client_that_distrusts_the_certificate_is_a_debug_line(run, server_con
         async with Served(server_context) as served:
             with pytest.raises(ssl.SSLError):
                 await greeting(served, ssl=ssl.create_default_context())
-            await until(lambda: not served.listener._handshakes)
+            await until(lambda: not served.listener._arrivals)
 
     run(main())
     assert nothing_above_debug(caplog)
@@ -139,21 +139,21 @@ def test_a_handshake_has_a_deadline(run, server_context, caplog):
             reader, writer = await asyncio.open_connection(*served.address)
             assert await asyncio.wait_for(reader.read(), 10) == b""
             writer.close()
-            await until(lambda: not served.listener._handshakes)
+            await until(lambda: not served.listener._arrivals)
 
     run(main())
     assert nothing_above_debug(caplog)
     assert "failed before its first byte" in caplog.text
 
 
-def test_stopping_cancels_handshakes_under_way(run, server_context, caplog):
+def test_stopping_ends_handshakes_under_way(run, server_context, caplog):
     async def main() -> None:
         async with Served(server_context) as served:
             reader, writer = await asyncio.open_connection(*served.address)
-            await until(lambda: bool(served.listener._handshakes))
+            await until(lambda: bool(served.listener._arrivals))
             served.listener.stop()
-            await served.listener.cancel_handshakes()
-            assert not served.listener._handshakes
+            served.listener.end_handshakes()
+            assert not served.listener._arrivals
             assert await reader.read() == b""
             writer.close()
 
@@ -161,7 +161,7 @@ def test_stopping_cancels_handshakes_under_way(run, server_context, caplog):
     assert nothing_above_debug(caplog)
 
 
-def test_stopping_cancels_a_handshake_that_has_not_begun(run, server_context):
+def test_stopping_ends_a_handshake_that_has_just_begun(run, server_context):
     """Its socket must be closed all the same."""
 
     async def main() -> None:
@@ -169,9 +169,9 @@ def test_stopping_cancels_a_handshake_that_has_not_begun(run, server_context):
             with socket.create_connection(served.address) as client:
                 client.setblocking(False)
                 served.listener._accept(served.sockets[0].sock)
-                assert len(served.listener._handshakes) == 1
+                assert len(served.listener._arrivals) == 1
                 served.listener.stop()
-                await served.listener.cancel_handshakes()
+                served.listener.end_handshakes()
                 loop = asyncio.get_running_loop()
                 assert await loop.sock_recv(client, 1) == b""
 
@@ -184,7 +184,7 @@ def test_stopping_lets_accepted_connections_in_the_clear_through(run):
             with socket.create_connection(served.address):
                 served.listener._accept(served.sockets[0].sock)
                 served.listener.stop()
-                await served.listener.cancel_handshakes()
+                served.listener.end_handshakes()
                 assert served.made[0].transport is not None
 
     run(main())
@@ -301,11 +301,12 @@ def test_a_connection_that_was_gone_before_accept_does_not_stop_the_next(run, ca
 def test_a_factory_that_fails_is_an_error_of_ours_and_costs_one_connection(run, caplog):
     async def main() -> None:
         async with Served() as served:
-            make, served.listener._factory = served.listener._factory, lambda *_: 1 / 0
+            arrivals = served.listener._arrivals
+            make, arrivals.factory = arrivals.factory, lambda *_: 1 / 0
             reader, writer = await asyncio.open_connection(*served.address)
             assert await reader.read() == b""
             writer.close()
-            served.listener._factory = make
+            arrivals.factory = make
             assert await greeting(served)
 
     run(main())

@@ -123,7 +123,7 @@ def test_what_came_with_the_header_in_the_clear_is_read(run):
     async def main() -> None:
         async with Served(proxies=LOOPBACK) as served, client(served) as peer:
             received = bytearray()
-            make = served.listener._factory
+            make = served.listener._arrivals.factory
 
             def factory(*arguments: Any) -> Any:
                 protocol = make(*arguments)
@@ -132,7 +132,7 @@ def test_what_came_with_the_header_in_the_clear_is_read(run):
                 protocol.buffer_updated = lambda size: received.extend(buffer[:size])
                 return protocol
 
-            served.listener._factory = factory
+            served.listener._arrivals.factory = factory
             await peer.greeting(v2() + b"and all that follows")
             await until(lambda: bytes(received) == b"and all that follows")
 
@@ -175,7 +175,7 @@ def test_what_is_no_header_ends_the_connection(run, context, caplog, name):
         async with Served(context, proxies=LOOPBACK) as served, client(served) as peer:
             await asyncio.get_running_loop().sock_sendall(peer.sock, MALFORMED[name])
             assert await peer.receive() == b""
-            await until(lambda: not served.listener._handshakes)
+            await until(lambda: not served.listener._arrivals)
             assert served.made == []
             assert served.listener._admission.taken == 0
 
@@ -210,34 +210,37 @@ def test_a_header_has_the_deadline_of_the_handshake(run, context, caplog):
     assert caplog.text.count("its PROXY header took too long") == 3
 
 
-def test_header_and_handshake_have_one_deadline(run, contexts_13, monkeypatch):
+def test_header_and_handshake_have_one_deadline(run, contexts_13, caplog):
     """Whoever dribbles its header has less left for TLS."""
-    left = []
-
-    async def handshake(self: object, timeout: float) -> None:
-        left.append(timeout)
-        raise OSError("enough")
-
-    monkeypatch.setattr("h2asgi.listener.TLSTransport.handshake", handshake)
 
     async def main() -> None:
-        served = Served(contexts_13[0], proxies=LOOPBACK, handshake_timeout=HANG)
+        loop = asyncio.get_running_loop()
+        served = Served(contexts_13[0], proxies=LOOPBACK, handshake_timeout=0.2)
         async with served, client(served) as peer:
-            await until(lambda: bool(served.listener._handshakes))
-            await asyncio.sleep(0.02)
-            await asyncio.get_running_loop().sock_sendall(peer.sock, v2())
+            await until(lambda: bool(served.listener._arrivals))
+            begun = served.listener._arrivals.oldest
+            await asyncio.sleep(0.1)
+            await loop.sock_sendall(peer.sock, v2())
+            await until(lambda: bool(served.listener._arrivals) and _shakes_hands(served))
+            assert served.listener._arrivals.oldest == begun
+            assert served.listener._arrivals._deadline.when() == pytest.approx(begun + 0.2)
             assert await peer.receive() == b""
-        assert left[0] <= HANG - 0.01
 
     run(main())
+    assert "the handshake took longer than 0.2 s" in caplog.text
+
+
+def _shakes_hands(served: Served) -> bool:
+    arrival = next(iter(served.listener._arrivals._under_way))
+    return arrival._handshake is not None
 
 
 def test_stopping_ends_those_whose_header_is_awaited(run, context):
     async def main() -> None:
         async with Served(context, proxies=LOOPBACK) as served, client(served) as peer:
-            await until(lambda: bool(served.listener._handshakes))
+            await until(lambda: bool(served.listener._arrivals))
             served.listener.stop()
-            await served.listener.cancel_handshakes()
+            served.listener.end_handshakes()
             assert await peer.receive() == b""
             assert served.listener._admission.taken == 0
 
@@ -253,7 +256,7 @@ def test_the_oldest_that_sends_no_header_gives_way(run, monkeypatch):
             contextlib.AsyncExitStack() as stack,
         ):
             silent = [await stack.enter_async_context(client(served)) for _ in range(2)]
-            await until(lambda: len(served.listener._handshakes) == 2)
+            await until(lambda: len(served.listener._arrivals) == 2)
             async with client(served) as peer:
                 assert await peer.greeting(v2())
             assert await silent[0].receive() == b""

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
-from h2asgi.shared_by_transports import MAX_TURNS, READS_PER_TURN, SharedByTransports
+from h2asgi.shared_by_transports import (
+    HANDSHAKES_PER_TURN,
+    MAX_TURNS,
+    READS_PER_TURN,
+    SharedByTransports,
+)
 
 
 class Loop:
@@ -119,12 +125,27 @@ def test_answers_go_before_further_reading(turns):
     assert order == ["answer", "read"]
 
 
-def test_steps_of_handshakes_are_counted_across_turns(turns):
-    """Or each turn with input would let as many more of them in."""
-    step = turns.shared.handshake_step
-    turns.ready(1)
-    turns.turn()
-    assert turns.shared.handshake_step is step
+def test_steps_of_handshakes_are_taken_a_few_in_a_turn(turns):
+    """Those that are lined up meanwhile come after."""
+    taken = []
+    for number in range(HANDSHAKES_PER_TURN + 2):
+        turns.shared.line_up(partial(taken.append, number))
+    assert taken == []
+    turns.loop.turn()
+    assert taken == list(range(HANDSHAKES_PER_TURN))
+    turns.shared.line_up(partial(taken.append, "late"))
+    turns.loop.turn()
+    assert taken[HANDSHAKES_PER_TURN:] == [HANDSHAKES_PER_TURN, HANDSHAKES_PER_TURN + 1, "late"]
+    assert turns.loop.scheduled == []
+
+
+def test_a_step_that_lines_up_another_waits_for_its_turn(turns):
+    taken = []
+    turns.shared.line_up(lambda: turns.shared.line_up(partial(taken.append, "again")))
+    turns.loop.turn()
+    assert taken == []
+    turns.loop.turn()
+    assert taken == ["again"]
 
 
 def test_an_idle_loop_is_left_alone(turns):

@@ -13,6 +13,8 @@ from typing import Any
 from h2asgi.shared_by_transports import SharedByTransports
 from h2asgi.socket_transport import SocketTransport
 from h2asgi.tls_context import ServerContext
+from h2asgi.tls_handshake import Handshake
+from h2asgi.tls_object import TLSObject
 from h2asgi.tls_transport import TLSTransport
 
 HANG = 10
@@ -169,11 +171,11 @@ def reset(sock: socket.socket) -> None:
 class Ends:
     """What a test works with; at its end, nothing of the transport may be left."""
 
-    def __init__(self, transport: SocketTransport, protocol: Any) -> None:
-        self.transport: Any = transport
+    def __init__(self, sock: socket.socket, protocol: Any) -> None:
+        self.transport: Any = None
         self.protocol = protocol
-        self.sock: socket.socket = transport.get_extra_info("socket")
-        self.fd = self.sock.fileno()
+        self.sock = sock
+        self.fd = sock.fileno()
 
     async def lost(self) -> None:
         """Wait for the end, and see that it left nothing behind."""
@@ -190,11 +192,11 @@ class Pair(Ends):
     """The ends of a TLS connection."""
 
     def __init__(self, contexts: tuple[ServerContext, ssl.SSLContext], protocol: Any) -> None:
-        ours, theirs = contexts
+        self._context, theirs = contexts
         client_sock, sock = tcp_pair()
         self.client = TLSClient(client_sock, theirs)
-        loop = asyncio.get_running_loop()
-        super().__init__(TLSTransport(loop, sock, ours, SharedByTransports(loop)), protocol)
+        self.shared = SharedByTransports(asyncio.get_running_loop())
+        super().__init__(sock, protocol)
 
     async def connect(self, piece: int = 65_536, last: bytes = b"") -> None:
         async with asyncio.TaskGroup() as group:
@@ -202,8 +204,24 @@ class Pair(Ends):
             group.create_task(self.serve())
 
     async def serve(self) -> None:
-        await self.transport.handshake(HANG)
+        tls = await self.handshake()
+        self.transport = TLSTransport(self.client.loop, self.sock, tls, self.shared)
         self.transport.start(self.protocol)
+
+    async def handshake(self) -> TLSObject:
+        """Raises what the server's side fails by."""
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[Exception | None] = loop.create_future()
+        shaking = Handshake(loop, self.sock, self._context, self.shared, over.set_result)
+        shaking.begin()
+        try:
+            async with asyncio.timeout(HANG):
+                error = await over
+        finally:
+            shaking.abandon()
+        if error is not None:
+            raise error
+        return shaking.tls
 
     async def read_tickets(self) -> None:
         """See that closing the client sends FIN: with unread session tickets it sends RST."""
@@ -222,9 +240,12 @@ async def connected(
         yield pair
     finally:
         pair.client.close()
-        if not pair.protocol.lost.is_set():
-            pair.transport.abort()
-        await pair.lost()
+        if pair.transport is None:
+            pair.sock.close()
+        else:
+            if not pair.protocol.lost.is_set():
+                pair.transport.abort()
+            await pair.lost()
 
 
 async def turns(count: int = 20) -> None:

@@ -51,7 +51,7 @@ class InspectorPort:
 
     async def stop(self) -> None:
         """Accept nothing more; let viewers know, and the connections go on unobserved."""
-        await self._port.stop()
+        self._port.stop()
         self._inspector.stopping.set()
         self.recorder.stop()
         for connection in tuple(self._state.connections):

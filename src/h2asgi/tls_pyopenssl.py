@@ -5,10 +5,10 @@ it encrypts: 3.0, which Debian 12 and Ubuntu 24.04 have, makes no use of a proce
 vector instructions, and takes three times as long for what is large. It also lacks the
 groups against quantum computers.
 
-pyOpenSSL's own methods make contexts and connections. What every record goes through calls
-OpenSSL itself, by the functions and the pointers that pyOpenSSL works with: its
-``recv_into`` and ``send`` cost 2 us each beside what OpenSSL does, and its ``bio_read`` fills
-memory with zeros first.
+pyOpenSSL's own methods make contexts, and tell of certificates. What every connection and every
+record goes through calls OpenSSL itself, by the functions and the pointers that pyOpenSSL works
+with: its connections take 50 us and a kilobyte each, its ``recv_into`` and ``send`` 2 us beside
+what OpenSSL does, and its ``bio_read`` fills memory with zeros first.
 """
 
 from __future__ import annotations
@@ -30,13 +30,19 @@ _ffi: Final[Any] = Binding.ffi
 _lib: Final[Any] = Binding().lib
 _from_buffer: Final[Any] = _ffi.from_buffer
 _cast: Final[Any] = _ffi.cast
+_bio_new: Final[Any] = _lib.BIO_new
+_in_memory: Final[Any] = _lib.BIO_s_mem()
 _bio_read: Final[Any] = _lib.BIO_read
 _bio_write: Final[Any] = _lib.BIO_write
 _bio_size: Final[Any] = _lib.BIO_get_mem_data
+_ssl_new: Final[Any] = _lib.SSL_new
+_ssl_free: Final[Any] = _lib.SSL_free
 _ssl_do_handshake: Final[Any] = _lib.SSL_do_handshake
 _ssl_read: Final[Any] = _lib.SSL_read
 _ssl_write: Final[Any] = _lib.SSL_write
 _ssl_get_error: Final[Any] = _lib.SSL_get_error
+_OK: Final[int] = _lib.SSL_TLSEXT_ERR_OK
+_NO_OVERLAP: Final[int] = _lib.SSL_TLSEXT_ERR_NOACK
 _WANT_READ: Final[int] = _lib.SSL_ERROR_WANT_READ
 _ZERO_RETURN: Final[int] = _lib.SSL_ERROR_ZERO_RETURN
 
@@ -49,9 +55,15 @@ OPENSSL_VERSION: Final[str] = SSL.OpenSSL_version(SSL.OPENSSL_VERSION).decode()
 """Such as ``OpenSSL 4.0.3 29 Sep 2026``."""
 
 
-for _name in ("_ssl", "_into_ssl", "_from_ssl"):
-    if not hasattr(SSL.Connection(SSL.Context(SSL.TLS_SERVER_METHOD)), _name):
-        raise ImportError(f"connections of this pyOpenSSL have no {_name}")
+_ALPN_CALLBACK: Final = (
+    "int (*)(SSL *, unsigned char **, unsigned char *, const unsigned char *, unsigned int, void *)"
+)
+_KEY_LOG_CALLBACK: Final = "void (*)(const SSL *, const char *)"
+
+_example = SSL.Connection(SSL.Context(SSL.TLS_SERVER_METHOD))
+if not (hasattr(_example, "_ssl") and hasattr(_example.get_context(), "_context")):
+    raise ImportError("this pyOpenSSL does not tell where its objects are")
+del _example
 
 
 def _pointer(buffer: bytes | bytearray | memoryview) -> Any:
@@ -79,6 +91,9 @@ class _Address:
         return last[1]
 
 
+_chosen: Final[Any] = _ffi.new("const unsigned char **")
+_chosen_size: Final[Any] = _ffi.new("unsigned int *")
+
 _received: Final = _Address()
 _decrypted: Final = _Address()
 _scratch: Final = _Address()
@@ -87,18 +102,16 @@ _scratch: Final = _Address()
 class PyOpenSSLTLS(TLSObject):
     """By pyOpenSSL."""
 
-    def __init__(self, connection: SSL.Connection, *, logs_keys: bool) -> None:
-        inner: Any = connection
-        # Until the handshake is done, as it takes a kilobyte; or for good, as pyOpenSSL
-        # looks it up for each key, and keys are updated later on (RFC 8446 section 4.6.3).
-        self._connection: Any = inner
-        self._logs_keys = logs_keys
-        self._is_established = False
-        self._context = inner.get_context()  # whose callbacks OpenSSL may call until the end
-        self._ssl = inner._ssl
-        self._incoming = inner._into_ssl
-        self._outgoing = inner._from_ssl
+    def __init__(self, first: Any, newest: Any) -> None:
+        """``first`` and ``newest`` are contexts of pyOpenSSL: see ``Contexts``."""
+        self._ssl = _ffi.gc(_ssl_new(first._context), _ssl_free)
+        if newest is not first:
+            _lib.SSL_set_SSL_CTX(self._ssl, newest._context)
+        self._context = newest  # whose callbacks OpenSSL may call until the end
+        self._take_buffers()
+        _lib.SSL_set_accept_state(self._ssl)
         self._has_first_buffers = True
+        self._is_established = False
         self._version = self._cipher = ""
         self._alpn: str | None = None
         self._leaf: bytes | None = None
@@ -113,17 +126,22 @@ class PyOpenSSLTLS(TLSObject):
             if self._no_result(result) == ENDED:
                 raise ssl.SSLError(_ZERO_RETURN, "[SSL] the client closed during the handshake")
             return False
-        self._note_facts(self._connection)
+        self._note_facts()
         self._is_established = True
-        if not self._logs_keys:
-            self._connection = None
         return True
 
-    def _note_facts(self, connection: Any) -> None:
-        self._version = intern(connection.get_protocol_version_name())
-        self._cipher = intern(connection.get_cipher_name())
-        if chosen := connection.get_alpn_proto_negotiated():
-            self._alpn = intern(chosen.decode())
+    def _note_facts(self) -> None:
+        self._version = _text(_lib.SSL_get_version(self._ssl))
+        self._cipher = _text(_lib.SSL_CIPHER_get_name(_lib.SSL_get_current_cipher(self._ssl)))
+        _lib.SSL_get0_alpn_selected(self._ssl, _chosen, _chosen_size)
+        if size := _chosen_size[0]:
+            self._alpn = intern(_ffi.buffer(_chosen[0], size)[:].decode())
+        if self._context.get_verify_mode() != SSL.VERIFY_NONE:
+            self._note_certificates()
+
+    def _note_certificates(self) -> None:
+        connection: Any = SSL.Connection.__new__(SSL.Connection)
+        connection._ssl = self._ssl  # the only thing of it that these methods need
         leaf = connection.get_peer_certificate()
         if leaf is not None:
             self._leaf = _encoded(leaf)
@@ -187,11 +205,14 @@ class PyOpenSSLTLS(TLSObject):
         handshake's messages are larger than what an idle connection has sent."""
         if not (self.pending or self.unsent):
             self._has_first_buffers = False
-            incoming, outgoing = (_lib.BIO_new(_lib.BIO_s_mem()) for _ in range(2))
-            if _ffi.NULL in (incoming, outgoing):
-                raise MemoryError
-            self._incoming, self._outgoing = incoming, outgoing
-            _lib.SSL_set_bio(self._ssl, incoming, outgoing)  # frees the others
+            self._take_buffers()
+
+    def _take_buffers(self) -> None:
+        incoming, outgoing = _bio_new(_in_memory), _bio_new(_in_memory)
+        if not (incoming and outgoing):
+            raise MemoryError
+        self._incoming, self._outgoing = incoming, outgoing
+        _lib.SSL_set_bio(self._ssl, incoming, outgoing)  # frees the others
 
     def version(self) -> str:
         """See ``TLSObject``."""
@@ -217,6 +238,10 @@ class PyOpenSSLTLS(TLSObject):
     def client_chains(self) -> tuple[list[bytes], list[bytes]]:
         """See ``TLSObject``."""
         return self._chains or ([], [])
+
+
+def _text(pointer: Any) -> str:
+    return intern(_ffi.string(pointer).decode())
 
 
 def _use_key(context: Any, key: Any) -> None:
@@ -275,7 +300,7 @@ class Settings:
         context.clear_mode(_lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
         context.set_cipher_list(self.ciphers.encode())
         context.set_tls13_ciphersuites(TLS13_SUITES)
-        context.set_alpn_select_callback(self._choose_protocol)
+        self._add_callbacks(context)
         context.set_session_id(b"h2asgi")  # or none that had a client certificate is resumed
         if self.verify_mode != ssl.CERT_NONE:
             required = self.verify_mode == ssl.CERT_REQUIRED
@@ -290,20 +315,42 @@ class Settings:
             store = context.get_cert_store()
             assert store is not None
             store.set_flags(flags.CRL_CHECK | flags.CRL_CHECK_ALL)
-        if self.key_log is not None:
-            context.set_keylog_callback(self._log_key)
         return context
 
-    def _choose_protocol(self, connection: SSL.Connection, offered: list[bytes]) -> Any:
-        for protocol in self.protocols:
-            if protocol in offered:
-                return protocol
-        return SSL.NO_OVERLAPPING_PROTOCOLS
+    def _add_callbacks(self, context: Any) -> None:
+        choose = _ffi.callback(_ALPN_CALLBACK, _Choice(self.protocols), _NO_OVERLAP)
+        _lib.SSL_CTX_set_alpn_select_cb(context._context, choose, _ffi.NULL)
+        callbacks = [choose]
+        if self.key_log is not None:
+            callbacks.append(_ffi.callback(_KEY_LOG_CALLBACK, self._log_key))
+            _lib.SSL_CTX_set_keylog_callback(context._context, callbacks[-1])
+        context.set_app_data(callbacks)  # to have them as long as OpenSSL may call them
 
-    def _log_key(self, connection: SSL.Connection, line: bytes) -> None:
+    def _log_key(self, connection: Any, line: Any) -> None:
         assert self.key_log is not None
         with suppress(OSError):  # a full disk ends no connection
-            os.write(self.key_log, line + b"\n")
+            os.write(self.key_log, _ffi.string(line) + b"\n")
+
+
+class _Choice:
+    """Of what a client offers by ALPN, the best of ``protocols`` (RFC 7301 section 3.2)."""
+
+    def __init__(self, protocols: tuple[bytes, ...]) -> None:
+        self._protocols = [(name, _ffi.from_buffer(name)) for name in protocols]
+
+    def __call__(self, _: Any, out: Any, out_size: Any, names: Any, size: int, __: Any) -> int:
+        """Have OpenSSL answer with one of them, or with none."""
+        octets: bytes = _ffi.buffer(names, size)[:]
+        offered = set()
+        while octets:
+            end = 1 + octets[0]
+            offered.add(octets[1:end])
+            octets = octets[end:]
+        for name, address in self._protocols:
+            if name in offered:
+                out[0], out_size[0] = address, len(name)
+                return _OK
+        return _NO_OVERLAP
 
 
 class Contexts:
@@ -337,8 +384,4 @@ class Contexts:
         first, newest = self._first, self._newest
         assert first is not None
         assert newest is not None
-        connection = SSL.Connection(first)
-        if newest is not first:
-            connection.set_context(newest)
-        connection.set_accept_state()
-        return PyOpenSSLTLS(connection, logs_keys=self._settings.key_log is not None)
+        return PyOpenSSLTLS(first, newest)

@@ -167,4 +167,23 @@ def test_cancellation_ends_the_websocket_and_the_task(log, accepted):
     websocket = asyncio.run(main())
     assert closes(websocket) == ([1011] if accepted else [])
     assert websocket.http.kinds == ([] if accepted else ["reset"])
-    assert len(log.records) == (not accepted)
+    what = "WebSocket" if accepted else "response"
+    [record] = log.records
+    assert record.getMessage().endswith(f": cancelled without completing the {what}")
+
+
+def test_cancellation_after_the_peer_has_left_is_no_mistake(log):
+    async def main():
+        websocket = WebSocket()
+
+        async def app(scope, receive, send):
+            await send(ACCEPT)
+            websocket.disconnect(1006, "")
+            asyncio.current_task().cancel()
+            await asyncio.sleep(0)
+
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.ensure_future(websocket.cycle.run(app))
+
+    asyncio.run(main())
+    assert log.records == []

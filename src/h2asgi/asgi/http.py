@@ -41,6 +41,7 @@ class HTTPCycle(Response):
         "_client_closed",
         "_continued",
         "_request_read",
+        "_tunnel_left",
         "scope",
         "task",
     )
@@ -59,6 +60,7 @@ class HTTPCycle(Response):
         self._request_read = False
         self._continued = False  # by a 100, or of its own accord
         self._client_closed = False
+        self._tunnel_left = False  # by its application, and still open
 
     @property
     def body(self) -> RequestBody:
@@ -111,6 +113,10 @@ class HTTPCycle(Response):
         self._state = OVER
         self.status = status
         self.finish()
+
+    def tunnel_left(self) -> None:
+        """Take note that the application's task is about to end, with the tunnel open."""
+        self._tunnel_left = True
 
     # What the application calls.
 
@@ -189,10 +195,11 @@ class HTTPCycle(Response):
 
     def judge_cancellation(self, error: BaseException) -> None:
         """Log that the application was cancelled, unless its client is gone, or was given up."""
-        if not (self.answered or self._disconnected or self._client_closed):
+        if self._tunnel_left or not (self.answered or self._disconnected or self._client_closed):
             logger.error(
-                "%s: cancelled without completing the response",
+                "%s: cancelled without completing the %s",
                 self.request_line(),
+                "WebSocket" if self._tunnel_left else "response",
                 exc_info=error,
                 extra=self.log_ids(),
             )

@@ -281,6 +281,7 @@ class WebSocketCycle(Wakeup):
         finally:
             # RFC 6455 section 7.4.1; before the acceptance it is the response's to answer.
             if self._state == _OPEN and self._end is None:
+                self._response.tunnel_left()
                 self._end_by_us(code, "")
 
 

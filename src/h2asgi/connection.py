@@ -37,11 +37,13 @@ from .protocol.events import ConnectionTerminated, Event
 from .protocol.http2.frames import PREFACE
 from .protocol.proxy import ProxyHeader
 from .proxied import behind_proxy
+from .reading import Reading
 from .state import ApplicationState, Endpoints
 from .tally import RECEIVED_OCTETS
-from .tcp import cut_off, has_input, is_delivered, peer_has_closed
+from .tcp import cut_off, has_input, is_delivered
 from .timer import Timer
 from .tls_extension import tls_extension
+from .tls_object import TLSObject
 
 logger = logging.getLogger("h2asgi")
 
@@ -58,10 +60,6 @@ _numbers: Final = count(1)
 
 _random: Final = random.SystemRandom()
 """Nothing that applications seed, nor that workers would have in common."""
-
-LEAVE_CHECK_INTERVAL: Final = 1.0
-"""Seconds between looks at whether a peer that is not read from has left: its end is not read
-either, and an application that waits for it would keep the connection for ever."""
 
 GIVE_WAY_TIME: Final = 1.0
 """Seconds for the peer of an idle connection to close its side too, and for a last request that is
@@ -123,9 +121,8 @@ class Connection:
         self._lost = lost
         self._transport: asyncio.Transport | None = None
         self._made = self._loop.time()
-        self._output: Output  # there as soon as the transport is
-        self._reading_paused = False
-        self._peer_has_left = False  # looked for only while reading is paused
+        self._output: Output  # there as soon as the transport is, and so is this:
+        self._reading: Reading
         self.flush_scheduled = False
         self._flush_callback = self._flush  # made once, not for every request
         self._turn_left = 0  # octets that a writer may still push before others have their turn
@@ -147,54 +144,29 @@ class Connection:
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Choose the protocol by ALPN; in the clear, by the first bytes."""
+        state = self._state
         self._transport = transport
         self._made = self._loop.time()
-        self._state.connections.add(self)
-        config = self._state.config
-        timeouts = config.timeouts
+        state.connections.add(self)
+        timeouts = state.config.timeouts
         self._output = Output(
-            self._transport,
-            self._timer,
-            self._loop,
-            timeouts,
-            self._state.unsent,
-            self.cut_off,
-            self._tally,
+            transport, self._timer, self._loop, timeouts, state.unsent, self.cut_off, self._tally
         )
-        peer = transport.get_extra_info("peername")
-        tls = transport.get_extra_info("tls") if self._tls else None
-        self._endpoints = Endpoints(
-            "https" if self._tls else "http",
-            (peer[0], peer[1]) if isinstance(peer, tuple) else None,
-            self._server,
-            {} if tls is None else {"tls": tls_extension(tls)},
-            None if tls is None else tls.covers,
-            next(_numbers),
-        )
-        if self._proxied is not None:
-            self._endpoints = behind_proxy(self._endpoints, self._proxied)
-        if tls is not None and self._tally is not None:
-            self._tally.handshake_done(tls.version(), tls.resumed)
+        self._reading = Reading(transport, self._timer, self._loop, self._schedule_flush)
+        tls: TLSObject | None = transport.get_extra_info("tls") if self._tls else None
+        self._endpoints = self._between(transport, tls)
         if age := timeouts.max_connection_age:
             spread = _random.uniform(1 - AGE_SPREAD, 1 + AGE_SPREAD)
-            self._timer.set(self._reach_age, self._loop.time() + age * spread)
-        if tls is not None:
-            if tls.alpn() == "h2":
-                self._start_http2()
-            elif config.http1.enabled:
-                # Python's ssl cannot tell "no ALPN" from "no overlap".
-                self._start_http1()
-            else:
+            self._timer.set(self._reach_age, self._made + age * spread)
+        if tls is None:
+            self._choose_in_the_clear()
+        else:
+            if self._tally is not None:
+                self._tally.handshake_done(tls.version(), tls.resumed)
+            if not self._choose(tls.alpn()):
                 logger.debug("%s: no protocol was negotiated", self)
                 self._close_transport()
                 return
-        elif not config.http2.enabled:
-            self._start_http1()
-        elif not config.http1.enabled:
-            self._start_http2()
-        else:
-            deadline = self._loop.time() + timeouts.first_bytes
-            self._timer.set(self._give_up_waiting, deadline)
         self._schedule_flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -387,6 +359,36 @@ class Connection:
 
     # The protocol.
 
+    def _between(self, transport: asyncio.Transport, tls: TLSObject | None) -> Endpoints:
+        peer = transport.get_extra_info("peername")
+        endpoints = Endpoints(
+            "https" if self._tls else "http",
+            (peer[0], peer[1]) if isinstance(peer, tuple) else None,
+            self._server,
+            {} if tls is None else {"tls": tls_extension(tls)},
+            None if tls is None else tls.covers,
+            next(_numbers),
+        )
+        return endpoints if self._proxied is None else behind_proxy(endpoints, self._proxied)
+
+    def _choose(self, negotiated: str | None) -> bool:
+        """Begin with what ALPN has chosen; says whether that can be served."""
+        if negotiated == "h2":
+            self._start_http2()
+        elif self._state.config.http1.enabled:
+            # Python's ssl cannot tell "no ALPN" from "no overlap".
+            self._start_http1()
+        return self._engine is not None
+
+    def _choose_in_the_clear(self) -> None:
+        config = self._state.config
+        if not config.http2.enabled:
+            self._start_http1()
+        elif not config.http1.enabled:
+            self._start_http2()
+        else:
+            self._timer.set(self._give_up_waiting, self._made + config.timeouts.first_bytes)
+
     def _recognise(self, first: bytearray) -> bool:
         """Tell HTTP/2 with prior knowledge by its preface (RFC 9113 section 3.3)."""
         if first.startswith(PREFACE):
@@ -498,8 +500,8 @@ class Connection:
             if self._terminated is not None:
                 self._close(self._terminated)
                 return
-            if self._reading_paused or engine.reading_suspended:
-                self._update_reading()
+            if self._reading.paused or engine.reading_suspended:
+                self._reading.update(engine.reading_suspended)
             self._timer.update(engine.next_deadline())
             if awaits_writer:
                 self._schedule_flush()  # behind the writers that the events have woken
@@ -519,28 +521,6 @@ class Connection:
         self._turn_left -= max(size, SMALLEST_SHARE)
         # Whoever ends the connection waits for the flush to do so.
         return self._turn_left > 0 and not (engine.unsent or engine.ended)
-
-    def _update_reading(self) -> None:
-        """Hold a peer back by TCP where the protocol has nothing better: HTTP/1.1."""
-        assert self._engine is not None
-        assert self._transport is not None
-        if self._reading_paused:
-            # What a peer that has left still has to say lies in the kernel, which bounds it.
-            self._peer_has_left = peer_has_closed(self._transport)
-        suspended = self._engine.reading_suspended and not self._peer_has_left
-        if suspended is not self._reading_paused:
-            self._reading_paused = suspended
-            if suspended:
-                self._look_for_leaving()
-                self._transport.pause_reading()
-            else:
-                self._timer.cancel(self._look_for_leaving)
-                self._transport.resume_reading()
-
-    def _look_for_leaving(self) -> None:
-        """Look again and again, with the flush, while reading is paused."""
-        self._timer.set(self._look_for_leaving, self._loop.time() + LEAVE_CHECK_INTERVAL)
-        self._schedule_flush()
 
     # Time.
 
@@ -580,7 +560,7 @@ class Connection:
             return
         closing = self._begin_closing(self._transport)
         if end.unread_input:
-            if self._reading_paused:
+            if self._reading.paused:
                 self._transport.resume_reading()
             closing.linger()
             self._tell_server()

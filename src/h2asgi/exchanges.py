@@ -21,12 +21,12 @@ from .asgi.scope import (
     websocket_scope,
 )
 from .asgi.sink import Sink
-from .errors import ClientDisconnected, ErrorCode
-from .health import HEALTH_FIELDS
+from .errors import ErrorCode
 from .observers import Observers
 from .outlet import Outlet
 from .output import Output
 from .overdue import Overdue
+from .own_answers import RETRY_AFTER, OwnAnswers
 from .passage import Passage
 from .protocol.engine import SEND_HIGH_WATER, Engine
 from .protocol.events import (
@@ -50,11 +50,9 @@ from .tally import CONCURRENCY_LIMIT, STREAMS_LIMIT
 from .tasks import DONE, EAGER, begin_task, retrieve, turn_of_the_loop
 from .timer import Timer
 from .websocket_exchange import WebSocketExchange
+from .writers import Writers
 
 logger = logging.getLogger("h2asgi")
-
-RETRY_AFTER: Final = (b"retry-after", b"1")
-"""Seconds (RFC 9110 section 10.2.3): the fewest there are, and more than most requests take."""
 
 LARGE: Final = 16 * 1024
 """Octets that are worth a write of their own, which others in this turn do not share."""
@@ -64,8 +62,6 @@ _begin_task: Final = begin_task
 _turn_of_the_loop: Final = turn_of_the_loop
 _DONE: Final = DONE
 
-_TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
-
 
 class Exchanges(Sink):
     """The open requests of one connection; the sink of their cycles (``asgi.sink.Sink``).
@@ -74,6 +70,7 @@ class Exchanges(Sink):
     """
 
     __slots__ = (
+        "_answers",
         "_client_closed",
         "_cycles",
         "_endpoints",
@@ -138,7 +135,7 @@ class Exchanges(Sink):
         self._cycles: dict[int, HTTPCycle] = {}
         self.waiting: list[HTTPCycle] = []  # for ``begin_waiting``
         self._websockets: dict[int, WebSocketExchange] = {}
-        self._writers: dict[int, list[asyncio.Future[None]]] = {}
+        self._writers = Writers(state.loop)
         self._overdue: Overdue | None = None
         if timeout := state.config.timeouts.response:
             self._overdue = Overdue(self._cycles, timeout, timer, state.loop, self._give_up)
@@ -148,6 +145,7 @@ class Exchanges(Sink):
         self._observers: Observers | None = None
         if not (state.tally is None and state.trace is None and self._slow is None):
             self._observers = Observers(state, endpoints, self._forwarding, self._slow)
+        self._answers = OwnAnswers(state, endpoints, engine, self._observers, schedule_flush)
         # Applications whose streams were reset, once there is one.
         self._outliving: set[asyncio.Task[None]] | None = None
 
@@ -156,7 +154,7 @@ class Exchanges(Sink):
 
     def use(self, engine: Engine) -> None:
         """Call this engine from now on, which is another view of the same one."""
-        self._engine = engine
+        self._engine = self._answers.engine = engine
 
     # What the engine tells.
 
@@ -173,7 +171,7 @@ class Exchanges(Sink):
     def _on_request_received(self, event: RequestReceived) -> None:
         state = self._state
         if self._health is not None and self._health.is_asked_by(event):
-            self._respond(event, *self._health.answer(), HEALTH_FIELDS)
+            self._answers.report(event, self._health)
             return
         defaults = state.default_headers
         if self._request_ids is not None:
@@ -186,11 +184,11 @@ class Exchanges(Sink):
         if self._limit is not None and state.in_work >= self._limit:
             if state.tally is not None:
                 state.tally.add(CONCURRENCY_LIMIT)
-            self._reject(event, 503, "too many requests at the moment", [RETRY_AFTER])
+            self._answers.reject(event, 503, "too many requests at the moment", [RETRY_AFTER])
             return
         covers = self._endpoints.covers
         if covers is not None and not _is_covered(event, covers):
-            self._reject(event, 421, "Misdirected Request", [])
+            self._answers.reject(event, 421, "Misdirected Request", [])
             return
         if event.protocol is not None:
             self._open_websocket(event, defaults)
@@ -239,7 +237,7 @@ class Exchanges(Sink):
         try:
             handshake = check_handshake(event, config)
         except HandshakeRejected as error:
-            self._reject(event, error.status, error.reason, error.headers)
+            self._answers.reject(event, error.status, error.reason, error.headers)
             return
         extensions = self._endpoints.extensions
         scope = websocket_scope(
@@ -268,39 +266,7 @@ class Exchanges(Sink):
             state.tasks.add(task)
 
     def _on_request_rejected(self, event: RequestRejected) -> None:
-        self._reject(event, event.status, event.reason, [])
-
-    def _reject(
-        self, request: RequestReceived | RequestRejected, status: int, reason: str, headers: Headers
-    ) -> None:
-        """Answer what never reaches the application."""
-        id_fields = self._id_fields(request)
-        size = self._respond(request, status, reason, headers + id_fields)
-        if self._observers is not None:
-            self._observers.rejected(request, status, size, id_fields)
-
-    def _id_fields(self, request: Request | RequestRejected) -> Headers:
-        """Give the field with the id of a request; none if it has none."""
-        ids = self._request_ids
-        if ids is None:
-            return []
-        return [ids.make() if isinstance(request, RequestRejected) else ids.find(request.headers)]
-
-    def _respond(
-        self, request: Request | RequestRejected, status: int, reason: str, headers: Headers
-    ) -> int:
-        """Give an answer of the server's own; returns the size of its body."""
-        stream_id = request.stream_id
-        logger.debug("%s: stream %d: %d %s", self._endpoints, stream_id, status, reason)
-        body = f"{reason}\n".encode("latin-1", "replace")
-        length = (b"content-length", b"%d" % len(body))
-        fields = [_TEXT, length, *headers, *self._state.default_headers.fields]
-        no_content = request.method == "HEAD"
-        self._engine.send_headers(stream_id, status, fields, no_content)
-        if not no_content:
-            self._engine.send_data(stream_id, body, True)
-        self._schedule_flush()  # a pipelined request turns up while the flush is under way
-        return 0 if no_content else len(body)
+        self._answers.reject(event, event.status, event.reason, [])
 
     def _on_request_timed_out(self, event: RequestTimedOut) -> None:
         cycle = self._cycles.get(event.stream_id)
@@ -309,9 +275,7 @@ class Exchanges(Sink):
 
     def _answer_instead(self, cycle: HTTPCycle, status: int, reason: str) -> None:
         """Answer in the place of the application, to which the client is gone."""
-        request = cycle.request
-        size = self._respond(request, status, reason, self._id_fields(request))
-        cycle.answered_instead(status, size)
+        cycle.answered_instead(status, self._answers.answer(cycle.request, status, reason))
 
     def _give_up(self, cycle: HTTPCycle) -> None:
         """The one place where an application is cancelled; one that goes on counts as running."""
@@ -345,7 +309,7 @@ class Exchanges(Sink):
         elif (websocket := self._websockets.get(event.stream_id)) is not None:
             websocket.lose()
             self._note_outliving(websocket.task)
-        self._fail_writers(event.stream_id)
+        self._writers.fail(event.stream_id)
 
     def _note_outliving(self, task: asyncio.Task[None] | None) -> None:
         if task is not None and not task.done():
@@ -363,7 +327,7 @@ class Exchanges(Sink):
         return running >= self._state.config.http2.max_concurrent_streams
 
     def _on_send_queue_drained(self, event: SendQueueDrained) -> None:
-        self._wake_writers(event.stream_id)
+        self._writers.wake(event.stream_id)
         if (websocket := self._websockets.get(event.stream_id)) is not None:
             websocket.send_queue_drained()
 
@@ -385,8 +349,7 @@ class Exchanges(Sink):
         written: whoever still waits for that has not lost its client.
         """
         if error_code == ErrorCode.NO_ERROR:
-            for stream_id in list(self._writers):
-                self._wake_writers(stream_id)
+            self._writers.wake_all()
         self.disconnect_all()
 
     def disconnect_all(self) -> None:
@@ -395,8 +358,7 @@ class Exchanges(Sink):
             cycle.disconnect()
         for websocket in list(self._websockets.values()):
             websocket.lose()
-        for stream_id in list(self._writers):
-            self._fail_writers(stream_id)
+        self._writers.fail_all()
 
     def begin_shutdown(self) -> None:
         """Close the WebSockets, which would go on for ever; requests may finish."""
@@ -408,7 +370,7 @@ class Exchanges(Sink):
         """Reset every stream that is in flight; the connection ends next."""
         for stream_id in (*self._cycles, *self._websockets):
             self._engine.reset_stream(stream_id, ErrorCode.CANCEL)
-            self._fail_writers(stream_id)
+            self._writers.fail(stream_id)
 
     # What the cycles call.
 
@@ -432,9 +394,7 @@ class Exchanges(Sink):
         self._schedule_flush()
         if queued <= SEND_HIGH_WATER:
             return _turn_of_the_loop()
-        writer = self._loop.create_future()
-        self._writers.setdefault(stream_id, []).append(writer)
-        return writer
+        return self._writers.wait(stream_id)
 
     def outlet(self, stream_id: int) -> Awaitable[int] | None:
         """See ``asgi.sink.Sink``."""
@@ -467,7 +427,7 @@ class Exchanges(Sink):
     def reset_stream(self, stream_id: int, error_code: int) -> None:
         """See ``asgi.sink.Sink``."""
         self._engine.reset_stream(stream_id, error_code)
-        self._fail_writers(stream_id)
+        self._writers.fail(stream_id)
         self._schedule_flush()
 
     def request_finished(self, response: object) -> None:
@@ -521,16 +481,6 @@ class Exchanges(Sink):
     def tunnel_over(self, stream_id: int) -> None:
         """See ``websocket_exchange.Streams``."""
         self._websockets.pop(stream_id, None)
-
-    def _wake_writers(self, stream_id: int) -> None:
-        for writer in self._writers.pop(stream_id, ()):
-            if not writer.done():
-                writer.set_result(None)
-
-    def _fail_writers(self, stream_id: int) -> None:
-        for writer in self._writers.pop(stream_id, ()):
-            if not writer.done():
-                writer.set_exception(ClientDisconnected("the client is gone"))
 
 
 def _is_covered(request: RequestReceived, covers: Callable[[bytes], bool]) -> bool:

@@ -237,7 +237,7 @@ def test_pipelining_without_reading(http1):
             request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
             writer.write(request * 500_000)  # 13 MB
             (connection,) = server._state.connections
-            await until(lambda: connection._reading_paused)
+            await until(lambda: connection._reading.paused)
             assert len(connection._engine._parser) < 512 * KIB
             assert asked < 500
             assert (await visit_bytes(server))[:15] == OK

@@ -13,7 +13,7 @@ from applications import hello
 
 from h2asgi import tcp
 from h2asgi.closing import CLOSE_TIME
-from h2asgi.connection import LEAVE_CHECK_INTERVAL
+from h2asgi.reading import LEAVE_CHECK_INTERVAL
 
 PIPELINED = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" + bytes(100_000)
 
@@ -69,7 +69,7 @@ def test_reading_goes_on_to_the_end_of_a_peer_that_left(driver, monkeypatch):
     driver.serve(wait_for_ever)
     peer = driver.http1()
     peer.send(PIPELINED)
-    monkeypatch.setattr("h2asgi.connection.peer_has_closed", lambda transport: True)
+    monkeypatch.setattr("h2asgi.reading.peer_has_closed", lambda transport: True)
     driver.loop.advance(LEAVE_CHECK_INTERVAL)
     assert peer.transport.reading
     peer.send(PIPELINED)
@@ -86,7 +86,7 @@ def test_nothing_is_looked_for_once_reading_goes_on(driver, monkeypatch):
     while not peer.transport.reading:
         driver.loop.turn()
     asked = []
-    monkeypatch.setattr("h2asgi.connection.peer_has_closed", asked.append)
+    monkeypatch.setattr("h2asgi.reading.peer_has_closed", asked.append)
     driver.loop.advance(LEAVE_CHECK_INTERVAL)
     assert asked == []
 
@@ -104,7 +104,7 @@ def test_peer_that_left_is_noticed_at_once_when_something_is_sent(driver, monkey
     peer = driver.http1()
     peer.send(PIPELINED)
     assert not peer.transport.reading
-    monkeypatch.setattr("h2asgi.connection.peer_has_closed", lambda transport: True)
+    monkeypatch.setattr("h2asgi.reading.peer_has_closed", lambda transport: True)
     go_on.set()
     for _ in range(3):
         driver.loop.turn()

@@ -56,6 +56,10 @@ MAX_PLAINTEXT_SIZE: Final = 16 * 1024
 """Octets of data in one TLS record (RFC 8446 section 5.1)."""
 
 
+_GONE: Final = TLSObject()
+"""In the place of what takes tens of KiB, while callers may still hold the transport."""
+
+
 class TLSTransport(SocketTransport):
     """The server's side of one TLS connection, which owns its socket from ``start`` on.
 
@@ -119,7 +123,7 @@ class TLSTransport(SocketTransport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Give ``socket``, ``tls``, which is a ``TLSObject``, or ``peername``."""
         if name == "tls":
-            return self._tls
+            return default if self._lost else self._tls
         return super().get_extra_info(name, default)
 
     def get_write_buffer_size(self) -> int:
@@ -309,7 +313,7 @@ class TLSTransport(SocketTransport):
 
     def _lose(self, error: OSError) -> None:
         """Break the connection, with the alert that OpenSSL has made, if any."""
-        if not self._unsent:
+        if not (self._unsent or self._lost):
             self._send_alert()
         self._finish(error)
 
@@ -320,6 +324,7 @@ class TLSTransport(SocketTransport):
 
     def _finish(self, error: OSError | None) -> None:
         self._unsent = b""
+        self._tls = _GONE
         super()._finish(error)
 
 

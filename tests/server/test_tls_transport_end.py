@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 from typing import Any
 
 import pytest
@@ -150,6 +151,20 @@ def test_end_at_the_very_start(run, contexts, what):
         await serving
         await pair.lost()
         assert pair.protocol.received == b""
+
+    run(main())
+
+
+def test_what_tls_takes_is_freed_with_the_connection(run, contexts):
+    """Not when the garbage collector comes, which counts objects and not their size."""
+
+    async def main() -> None:
+        async with connected(contexts) as pair:
+            tls = pair.transport.get_extra_info("tls")
+            pair.client.close()
+            await pair.lost()
+            assert sys.getrefcount(tls) <= 2  # nobody but this test has it
+            assert pair.transport.get_extra_info("tls", "none") == "none"
 
     run(main())
 

@@ -109,7 +109,7 @@ ARROWS = {
     "connection": {
         *{"closing", "errors", "exchanges", "limits", "outlet", "output", "passage", "protocol"},
         *{"protocol.engines", "protocol.http2", "proxied", "reading", "state", "tcp", "timer"},
-        *{"tally", "tls_extension", "tls_object"},
+        *{"tally", "tls_extension"},
     },
     "reading": {"tcp", "timer"},
     "proxied": {"protocol", "state"},

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from math import inf
-from typing import Final
+from typing import Any, Final
 
 from .closing import Closing
 from .errors import ErrorCode
@@ -43,7 +43,6 @@ from .tally import RECEIVED_OCTETS
 from .tcp import cut_off, has_input, is_delivered
 from .timer import Timer
 from .tls_extension import tls_extension
-from .tls_object import TLSObject
 
 logger = logging.getLogger("h2asgi")
 
@@ -153,7 +152,7 @@ class Connection:
             transport, self._timer, self._loop, timeouts, state.unsent, self.cut_off, self._tally
         )
         self._reading = Reading(transport, self._timer, self._loop, self._schedule_flush)
-        tls: TLSObject | None = transport.get_extra_info("tls") if self._tls else None
+        tls = transport.get_extra_info("tls") if self._tls else None
         self._endpoints = self._between(transport, tls)
         if age := timeouts.max_connection_age:
             spread = _random.uniform(1 - AGE_SPREAD, 1 + AGE_SPREAD)
@@ -359,7 +358,7 @@ class Connection:
 
     # The protocol.
 
-    def _between(self, transport: asyncio.Transport, tls: TLSObject | None) -> Endpoints:
+    def _between(self, transport: asyncio.Transport, tls: Any) -> Endpoints:
         peer = transport.get_extra_info("peername")
         endpoints = Endpoints(
             "https" if self._tls else "http",

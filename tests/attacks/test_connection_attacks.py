@@ -188,6 +188,7 @@ def test_handshakes_that_are_young_do_not_give_way(run, certificate, monkeypatch
     run(main())
 
 
+@pytest.mark.interpreted
 def test_a_turn_calculates_few_steps_of_handshakes(run, certificate, monkeypatch):
     """So a burst of handshakes does not hold up who is there."""
     steps: list[int] = []

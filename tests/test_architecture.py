@@ -183,7 +183,7 @@ ARROWS = {
     "shared_by_transports": set(),
     "socket_transport": {"callbacks", "shared_by_transports"},
     "tls_transport": {"callbacks", "shared_by_transports", "socket_transport", "tls_object"},
-    "tls_handshake": {"client_hello", "shared_by_transports", "tls_context"},
+    "tls_handshake": {"client_hello", "shared_by_transports", "tls_context", "tls_object"},
     "callbacks": set(),
     "trace": set(),
     "compiled": set(),

@@ -99,12 +99,11 @@ class Arrivals:
 
     def _expire(self) -> None:
         self._deadline = None
-        now = self.loop.time()
-        for arrival, begun in list(self._under_way.items()):
-            if begun + self.timeout > now:
-                self._deadline = self.loop.call_at(begun + self.timeout, self._expire)
-                break
-            arrival.expire()
+        latest = self.loop.time() - self.timeout
+        while self._under_way and self.oldest <= latest:
+            next(iter(self._under_way)).expire()
+        if self._under_way:
+            self._deadline = self.loop.call_at(self.oldest + self.timeout, self._expire)
 
 
 class Arrival:
@@ -136,10 +135,9 @@ class Arrival:
         if self._handshake is not None:
             self._handshake.abandon()
             self._handshake = None
-        descriptor = self._sock.fileno()
-        if descriptor >= 0:  # else a transport has closed it
-            self._arrivals.loop.remove_reader(descriptor)
-            self._sock.close()
+        elif self._sock.fileno() >= 0:  # else a transport has closed it
+            self._arrivals.loop.remove_reader(self._sock.fileno())
+        self._sock.close()
         self._arrivals.over(self)
         self._place.leave()
 
@@ -147,10 +145,10 @@ class Arrival:
         """Close the connection, for its time is over."""
         if self._handshake is None:
             self._fail(TimeoutError("its PROXY header took too long"))
-        else:
-            self._agreed(
-                TimeoutError(f"the handshake took longer than {self._arrivals.timeout:g} s")
-            )
+            return
+        limit = self._arrivals.timeout
+        late = TimeoutError(f"the handshake took longer than {limit:g} s")
+        self._agreed(self._handshake.failure or late)
 
     def _fail(self, error: Exception) -> None:
         self.end()
@@ -163,19 +161,20 @@ class Arrival:
 
     def _header_ready(self) -> None:
         try:
-            self._read_header()
-            self._secure()
-        except BlockingIOError:
-            pass
+            if self._read_header():
+                self._secure()
         except Exception as error:
             self._fail(error)
 
-    def _read_header(self) -> None:
-        """Read whose the connection is, and nothing behind that; raises BlockingIOError to wait."""
+    def _read_header(self) -> bool:
+        """Read whose the connection is, and nothing behind that; says whether it is known."""
         parser = self._parser
         assert parser is not None
         while parser.wanted:
-            data = self._sock.recv(parser.wanted)
+            try:
+                data = self._sock.recv(parser.wanted)
+            except BlockingIOError:
+                return False
             if not data:
                 raise ConnectionResetError("it ended before its PROXY header did")
             parser.feed(data)
@@ -188,6 +187,7 @@ class Arrival:
             )
         self._header = header
         self._arrivals.loop.remove_reader(self._sock.fileno())
+        return True
 
     def _secure(self) -> None:
         arrivals = self._arrivals

@@ -55,7 +55,7 @@ class FurtherPort:
         self.start = self._listener.start
 
     def stop(self) -> None:
-        """Accept nothing more; what was accepted is a connection already."""
+        """Accept nothing more; what was accepted is a connection, but where a header is awaited."""
         self._listener.stop()
         self._listener.end_handshakes()
 

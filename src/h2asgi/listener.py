@@ -118,7 +118,7 @@ class Listener:
             tally=tally,
             on_over=self._arrival_over,
         )
-        self._all_arrived = asyncio.Event()  # or nobody has asked
+        self._all_arrived = asyncio.Event()  # for ``finish_handshakes``
         self._resuming: asyncio.TimerHandle | None = None
         self._exhausted = False
         self._awaiting_room = False

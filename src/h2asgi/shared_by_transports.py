@@ -76,18 +76,20 @@ class SharedByTransports:
         self._watched: list[Watched] = []  # at most once each
 
     def line_up(self, step: Callable[[], None]) -> None:
-        """Have a step of a handshake taken, in this turn of the loop or soon; it may not raise."""
+        """Have a step of a handshake taken, in this turn of the loop or soon."""
         self._steps.append(step)
         if not self._steps_due:
             self._steps_due = True
             self._loop.call_soon(self._take_steps)
 
     def _take_steps(self) -> None:
-        for _ in range(min(HANDSHAKES_PER_TURN, len(self._steps))):
-            self._steps.popleft()()
-        self._steps_due = bool(self._steps)
-        if self._steps_due:
-            self._loop.call_soon(self._take_steps)
+        try:
+            for _ in range(min(HANDSHAKES_PER_TURN, len(self._steps))):
+                self._steps.popleft()()
+        finally:
+            self._steps_due = bool(self._steps)
+            if self._steps_due:
+                self._loop.call_soon(self._take_steps)
 
     def may_read(self, reader: Reader) -> bool:
         """Whether ``reader`` is to read now; if not, it is called when its turn has come."""

@@ -70,10 +70,10 @@ class SocketTransport:
         self._reading = True
         try:
             protocol.connection_made(cast(asyncio.Transport, self))
+            self._begin_reading()
         except BaseException:
             self.abort()
             raise
-        self._begin_reading()
 
     # What a transport tells.
 

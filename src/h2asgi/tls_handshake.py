@@ -12,23 +12,27 @@ from typing import Final
 from .client_hello import ClientHello
 from .shared_by_transports import SharedByTransports
 from .tls_context import ServerContext
+from .tls_object import TLSObject
 
 ALERT_TIMEOUT: Final = 1.0
+"""Seconds for a client to close after a handshake that failed."""
+
 MAX_READS_AFTER_ALERT: Final = 8
-"""Seconds and reads for a client to close after a handshake that failed."""
+"""Reads for the same: what it sends meanwhile is dropped."""
 
 
 class Handshake:
     """Makes ``tls`` ready for data, then calls ``done`` once.
 
-    ``done`` gets None, or what the handshake failed by: an OSError, or a mistake of ours. The
-    socket is the caller's. After a success the loop still watches it for input, so that
-    whoever reads next has only to be named instead. There is no deadline here.
+    ``done`` gets None, or what the handshake failed by: an OSError, or a mistake of ours. Where
+    the client is told by an alert it is ``failure`` from then on, and ``done`` hears of it when
+    that has arrived. The socket is the caller's. After a success the loop still watches it for
+    input, so that whoever reads next has only to be named instead. There is no deadline here.
     """
 
     __slots__ = (
-        *("_context", "_done", "_early", "_failure", "_farewell", "_hello", "_in_line", "_loop"),
-        *("_over", "_reads_left", "_shared", "_sock", "_unsent", "_watched", "_writing", "tls"),
+        *("_context", "_done", "_early", "_farewell", "_hello", "_in_line", "_loop", "_over"),
+        *("_reads_left", "_shared", "_sock", "_unsent", "_watched", "_writing", "failure", "tls"),
     )
 
     def __init__(
@@ -44,17 +48,21 @@ class Handshake:
         self._context = context
         self._shared = shared
         self._done = done
-        self.tls = context.begin()
-        # Until it is whole, and what it came in.
-        self._hello: ClientHello | None = ClientHello() if context.named else None
+        self.tls: TLSObject
+        # Until it has told which certificate is wanted, and what it came in.
+        self._hello: ClientHello | None = None
         self._early = bytearray()
+        if context.named:
+            self._hello = ClientHello()
+        else:
+            self.tls = context.begin()
         self._in_line = False  # for a step
         self._unsent: bytes | memoryview = b""
         self._writing = False  # as soon as the socket takes more
         self._watched = False
         self._over = False
         # The end that follows an alert.
-        self._failure: Exception | None = None
+        self.failure: Exception | None = None
         self._farewell: asyncio.TimerHandle | None = None
         self._reads_left = MAX_READS_AFTER_ALERT
 
@@ -87,10 +95,10 @@ class Handshake:
 
     def _read(self) -> None:
         size = self._sock.recv_into(self._shared.ciphertext)
-        if self._failure is not None:
+        if self.failure is not None:
             self._reads_left -= 1
             if not (size and self._reads_left):
-                self._end(self._failure)
+                self._end(self.failure)
         elif not size:
             self._end(ConnectionResetError("the client left during the handshake"))
         elif self._receive(size):
@@ -108,9 +116,7 @@ class Handshake:
         self._early += data
         if not self._hello.feed(data):
             return False
-        named = self._context.for_name(self._hello.server_name)
-        if named is not self._context:
-            self.tls = named.begin()
+        self.tls = self._context.for_name(self._hello.server_name).begin()
         self._hello = None
         early = bytes(self._early)
         self._early.clear()
@@ -162,7 +168,7 @@ class Handshake:
                 return
             self._unsent = b""
         self._stop_writing()
-        if self._failure is not None:
+        if self.failure is not None:
             self._sock.shutdown(socket.SHUT_WR)
 
     def _write_later(self) -> None:
@@ -194,13 +200,10 @@ class Handshake:
         A client of TLS 1.3 has mostly sent its request when its certificate is judged.
         Closing the socket with that unread would make the kernel send RST.
         """
-        self._failure = error
+        self.failure = error
         if self.tls.unsent:
             self._farewell = self._loop.call_later(ALERT_TIMEOUT, self._end, error)
-            try:
-                self._send()
-            except OSError:
-                self._end(error)
+            self._write_ready()
         else:
             self._end(error)
 
@@ -208,4 +211,6 @@ class Handshake:
         """Fail; what comes behind an alert is the client's way to close."""
         if not self._over:
             self.abandon()
-            self._done(self._failure or error)
+            failure = self.failure or error
+            self.failure = None  # whose traceback leads back here
+            self._done(failure)

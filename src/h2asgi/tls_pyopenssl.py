@@ -51,6 +51,9 @@ TLS13_SUITES: Final = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA
 and encrypting costs a fifth less. Python's ``ssl`` cannot choose before 3.15, and takes OpenSSL's
 order: 256 bits first."""
 
+MAX_ALPN_SIZE: Final = 2048
+"""Octets of what a client offers that are looked at: hundreds of names, where browsers have two."""
+
 OPENSSL_VERSION: Final[str] = SSL.OpenSSL_version(SSL.OPENSSL_VERSION).decode()
 """Such as ``OpenSSL 4.0.3 29 Sep 2026``."""
 
@@ -91,9 +94,6 @@ class _Address:
         return last[1]
 
 
-_chosen: Final[Any] = _ffi.new("const unsigned char **")
-_chosen_size: Final[Any] = _ffi.new("unsigned int *")
-
 _received: Final = _Address()
 _decrypted: Final = _Address()
 _scratch: Final = _Address()
@@ -104,9 +104,12 @@ class PyOpenSSLTLS(TLSObject):
 
     def __init__(self, first: Any, newest: Any) -> None:
         """``first`` and ``newest`` are contexts of pyOpenSSL: see ``Contexts``."""
-        self._ssl = _ffi.gc(_ssl_new(first._context), _ssl_free)
-        if newest is not first:
-            _lib.SSL_set_SSL_CTX(self._ssl, newest._context)
+        made = _ssl_new(first._context)
+        if not made:
+            raise MemoryError
+        self._ssl = _ffi.gc(made, _ssl_free)
+        if newest is not first and not _lib.SSL_set_SSL_CTX(self._ssl, newest._context):
+            raise MemoryError
         self._context = newest  # whose callbacks OpenSSL may call until the end
         self._take_buffers()
         _lib.SSL_set_accept_state(self._ssl)
@@ -119,8 +122,6 @@ class PyOpenSSLTLS(TLSObject):
 
     def do_handshake(self) -> bool:
         """See ``TLSObject``."""
-        if self._is_established:
-            return True
         result: int = _ssl_do_handshake(self._ssl)
         if result <= 0:
             if self._no_result(result) == ENDED:
@@ -133,9 +134,10 @@ class PyOpenSSLTLS(TLSObject):
     def _note_facts(self) -> None:
         self._version = _text(_lib.SSL_get_version(self._ssl))
         self._cipher = _text(_lib.SSL_CIPHER_get_name(_lib.SSL_get_current_cipher(self._ssl)))
-        _lib.SSL_get0_alpn_selected(self._ssl, _chosen, _chosen_size)
-        if size := _chosen_size[0]:
-            self._alpn = intern(_ffi.buffer(_chosen[0], size)[:].decode())
+        chosen, size = _ffi.new("const unsigned char **"), _ffi.new("unsigned int *")
+        _lib.SSL_get0_alpn_selected(self._ssl, chosen, size)
+        if size[0]:
+            self._alpn = intern(_ffi.buffer(chosen[0], size[0])[:].decode())
         if self._context.get_verify_mode() != SSL.VERIFY_NONE:
             self._note_certificates()
 
@@ -340,12 +342,13 @@ class _Choice:
 
     def __call__(self, _: Any, out: Any, out_size: Any, names: Any, size: int, __: Any) -> int:
         """Have OpenSSL answer with one of them, or with none."""
-        octets: bytes = _ffi.buffer(names, size)[:]
+        octets: bytes = _ffi.buffer(names, min(size, MAX_ALPN_SIZE))[:]
         offered = set()
-        while octets:
-            end = 1 + octets[0]
-            offered.add(octets[1:end])
-            octets = octets[end:]
+        at = 0
+        while at < len(octets):
+            end = at + 1 + octets[at]
+            offered.add(octets[at + 1 : end])
+            at = end
         for name, address in self._protocols:
             if name in offered:
                 out[0], out_size[0] = address, len(name)

@@ -156,10 +156,21 @@ class TLSTransport(SocketTransport):
             one_record = self._between_records and _is_one_record(self._ciphertext, size)
             self._tls.receive(self._ciphertext, size)
             return self._decrypt(one_record) > size * 2 // 3 and size == len(self._ciphertext)
-        else:  # TCP's FIN, with close_notify before it or without
+        else:
+            self._take_fin()
+        return False
+
+    def _take_fin(self) -> None:
+        """End the input: TCP's FIN has come, with close_notify before it or without.
+
+        First comes what is here already. That is so before ``_go_on``, between which and its
+        scheduling uvloop looks at the socket. If it is too much for now, FIN will come again.
+        """
+        if self._tls.pending:
+            self._decrypt(False)
+        if self._reading and not self._closing:
             self._stop_input()
             self._end_of_input()
-        return False
 
     def _decrypt(self, one_record: bool) -> int:
         """Hand on what has arrived, until that is all or the protocol wants no more.

@@ -146,6 +146,23 @@ def test_a_handshake_has_a_deadline(run, server_context, caplog):
     assert "failed before its first byte" in caplog.text
 
 
+def test_a_fault_stays_one_when_its_client_outstays_the_deadline(run, server_context, caplog):
+    """The alert was sent, and the client does not close."""
+
+    async def main() -> None:
+        async with Served(server_context, handshake_timeout=0.05) as served:
+            reader, writer = await asyncio.open_connection(*served.address)
+            writer.write(b"\x16\x03\x01\x00\x05hello")
+            await asyncio.wait_for(reader.read(), 10)
+            await until(lambda: not served.listener._arrivals)
+            writer.close()
+
+    run(main())
+    assert nothing_above_debug(caplog)
+    assert "failed before its first byte: [SSL" in caplog.text
+    assert "took longer" not in caplog.text
+
+
 def test_stopping_ends_handshakes_under_way(run, server_context, caplog):
     async def main() -> None:
         async with Served(server_context) as served:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import socket
 import ssl
+import sys
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,9 @@ from tls_peer import HANG, LARGE, Pair, Recorder, connected, turns, until
 from h2asgi import shared_by_transports
 from h2asgi.listener import Listener
 from h2asgi.sockets import TCPAddress, listen
-from h2asgi.tls_object import PythonTLS
-from h2asgi.tls_transport import ALERTS_LIMIT
+from h2asgi.tls_handshake import Handshake
+from h2asgi.tls_object import PythonTLS, TLSObject
+from h2asgi.tls_transport import ALERTS_LIMIT, TLSTransport
 
 pytestmark = pytest.mark.usefixtures("no_complaints")
 
@@ -84,6 +88,113 @@ def test_client_that_leaves_during_the_handshake_is_an_os_error(run, contexts, e
             getattr(pair.client, end)()
             with pytest.raises(OSError):
                 await pair.handshake()
+
+    run(main())
+
+
+class SlowSocket:
+    """Takes a few octets, then none, in turn."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._full = False
+
+    def send(self, data: bytes | memoryview) -> int:
+        self._full = not self._full
+        if self._full:
+            raise BlockingIOError
+        return self._sock.send(data[:100])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+@pytest.mark.parametrize("contexts", [ssl.TLSVersion.TLSv1_3], indirect=True)
+def test_handshake_whose_messages_go_out_in_pieces(run, contexts):
+    async def main() -> None:
+        pair = Pair(contexts, Recorder())
+        whole, pair.sock = pair.sock, SlowSocket(pair.sock)
+        with pair.client.sock, whole:
+            async with asyncio.timeout(HANG):
+                tls, _ = await asyncio.gather(pair.handshake(), pair.client.handshake())
+            assert tls.alpn() == "h2"
+            assert not pair.client.loop.remove_writer(whole.fileno())
+
+    run(main())
+
+
+def test_alert_that_goes_out_in_pieces(run, contexts):
+    async def main() -> None:
+        pair = Pair(contexts, Recorder())
+        whole, pair.sock = pair.sock, SlowSocket(pair.sock)
+        loop = asyncio.get_running_loop()
+        with pair.client.sock, whole:
+            await loop.sock_sendall(pair.client.sock, b"\x16\x03\x01\x00\x05hello")
+            failing = asyncio.create_task(pair.handshake())
+            assert await loop.sock_recv(pair.client.sock, 100) == b"\x15\x03\x03\x00\x02\x02\x0a"
+            assert await loop.sock_recv(pair.client.sock, 100) == b""
+            pair.client.close()
+            with pytest.raises(ssl.SSLError):
+                await failing
+            assert not loop.remove_writer(whole.fileno())
+
+    run(main())
+
+
+def test_failed_handshake_keeps_nothing(run, contexts):
+    """Nor does the traceback of its failure: of what OpenSSL has, the garbage collector is not
+    told."""
+
+    async def main() -> TLSObject:
+        pair = Pair(contexts, Recorder())
+        loop = asyncio.get_running_loop()
+        with pair.client.sock, pair.sock:
+            over = loop.create_future()
+            shaking = Handshake(
+                loop,
+                pair.sock,
+                contexts[0],
+                pair.shared,
+                lambda error: over.set_result(type(error)),
+            )
+            shaking.begin()
+            await loop.sock_sendall(pair.client.sock, b"\x16\x03\x01\x00\x05hello")
+            pair.client.close()
+            assert issubclass(await over, ssl.SSLError)
+            return shaking.tls
+
+    tls: list[TLSObject] = []
+    run(_keep(main(), tls))
+    assert sys.getrefcount(tls.pop()) <= 2  # the list's is gone
+
+
+async def _keep(result: Awaitable[TLSObject], kept: list[TLSObject]) -> None:
+    kept.append(await result)
+
+
+@pytest.mark.parametrize("contexts", [ssl.TLSVersion.TLSv1_3], indirect=True)  # by its client
+def test_fin_behind_data_that_came_with_the_handshake(run, contexts):
+    """What is there is delivered before the end, in whatever order the loop looks at things."""
+
+    async def main() -> None:
+        pair = Pair(contexts, Recorder())
+        loop = asyncio.get_running_loop()
+
+        async def client() -> None:
+            await pair.client.handshake(last=b"all I have to say")
+            pair.client.sock.shutdown(socket.SHUT_WR)
+
+        with pair.client.sock:
+            sending = asyncio.create_task(client())
+            tls = await pair.handshake()
+            await sending
+            pair.transport = TLSTransport(loop, pair.sock, tls, pair.shared)
+            pair.transport.start(pair.protocol)
+            pair.transport.read()  # as uvloop does before ``call_soon`` has its turn
+            pair.transport.read()
+            await pair.lost()
+        assert pair.protocol.received == b"all I have to say"
+        assert pair.protocol.events == ["made", "eof", "lost"]
 
     run(main())
 

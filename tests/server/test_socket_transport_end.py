@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from typing import Any
 
@@ -11,6 +12,7 @@ from clear_peer import Clear, connected, unix_pair
 from tls_peer import LARGE, MIB, Recorder, reset, turns, until
 
 from h2asgi.shared_by_transports import SharedByTransports
+from h2asgi.socket_transport import SocketTransport
 
 pytestmark = pytest.mark.usefixtures("no_complaints")
 
@@ -293,6 +295,35 @@ def test_mistake_of_the_protocol_ends_the_connection_and_is_told_once(run, callb
     run(main())
     assert [record.exc_info[0] for record in caplog.records] == [ValueError]
     caplog.clear()
+
+
+class FullLoop:
+    """Watches no further socket: the kernel has no room for it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def add_reader(self, *_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+
+def test_socket_that_the_loop_cannot_watch_is_lost(run):
+    """The protocol, which has begun by then, hears of its end."""
+
+    async def main() -> None:
+        pair = Clear(Recorder())
+        loop: Any = FullLoop(pair.loop)
+        transport = SocketTransport(loop, pair.sock, SharedByTransports(pair.loop))
+        with pair.client:
+            with pytest.raises(OSError, match="no space left"):
+                transport.start(pair.protocol)
+            await pair.lost()
+        assert pair.protocol.events == ["made", "lost"]
+
+    run(main())
 
 
 def test_mistake_of_the_protocol_at_the_start_aborts(run):

@@ -23,6 +23,8 @@ from h2asgi.tls_handshake import Handshake
 from h2asgi.tls_object import PythonTLS, TLSObject
 from h2asgi.tls_transport import ALERTS_LIMIT, TLSTransport
 
+MAX_ALPN_SIZE = 2048  # of h2asgi.tls_pyopenssl, which is not always there
+
 pytestmark = pytest.mark.usefixtures("no_complaints")
 
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
@@ -209,6 +211,32 @@ def test_abandoned_handshake_leaves_the_loop_clean(run, contexts):
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert not asyncio.get_running_loop().remove_reader(pair.fd)
+
+    run(main())
+
+
+MANY_PROTOCOLS = [f"x{number:05}" for number in range(MAX_ALPN_SIZE // 7 + 1)]
+
+
+@pytest.mark.parametrize("tls_engine", ["pyopenssl"], indirect=True)  # the other's is OpenSSL's own
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        (["http/1.1", "h2"], "h2"),
+        (["h2c", "h", "http/1.1"], "http/1.1"),
+        (["xh2", "h2\x02h2", "\x02h2"], None),  # with octets that look like it
+        (["http/1.0"], None),
+        (["h2", *MANY_PROTOCOLS], "h2"),
+        ([*MANY_PROTOCOLS, "h2"], None),
+    ],
+)
+def test_the_best_of_what_a_client_offers(run, contexts, offered, chosen):
+    """RFC 7301 section 3.2. What stands behind hundreds of names is not looked for."""
+
+    async def main() -> None:
+        contexts[1].set_alpn_protocols(offered)
+        async with connected(contexts) as pair:
+            assert pair.transport.get_extra_info("tls").alpn() == chosen
 
     run(main())
 

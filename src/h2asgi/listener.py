@@ -25,8 +25,8 @@ from .trust import Trusted
 logger = logging.getLogger("h2asgi")
 
 ACCEPTS_PER_TURN = 16
-"""Connections taken per wake-up, some 40 us each: a burst leaves the others their turn, and who is
-gone already is found out before it counts against a limit."""
+"""Connections taken per wake-up, 40 to 100 us each: a burst leaves the others their turn, and who
+is gone already is found out before it counts against a limit."""
 
 EXHAUSTED_PAUSE = 1.0
 """Seconds without accepting once descriptors ran out; trying at once again would only spin."""

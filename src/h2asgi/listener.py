@@ -99,7 +99,6 @@ class Listener:
         tally: Tally | None = None,
     ) -> None:
         self._proxies = proxies
-        self._tally = tally
         self._colleagues = colleagues
         self._fewest = 0  # that a colleague had at the end of the last pause
         self._share = 1  # connections to take at the end of one
@@ -202,7 +201,7 @@ class Listener:
             host = None  # whose address counts is in the header
         place = self._admission.enter(host)
         if place is None:
-            self._count(ADDRESS_LIMIT)
+            self._arrivals.count(ADDRESS_LIMIT)
             logger.debug("%s has as many connections as one address may have", peer[0])
             sock.close()
             return
@@ -220,14 +219,14 @@ class Listener:
     def _await_room(self) -> None:
         """Pause until one more connection may come."""
         if self._admission.full:
-            self._count(CONNECTIONS_LIMIT)
+            self._arrivals.count(CONNECTIONS_LIMIT)
             self._warn_of_limit()
             self._on_full()
             delay = ROOM_INTERVAL
         else:
             delay = self._arrivals.oldest + HANDSHAKE_PATIENCE - self._loop.time()
             if delay <= 0:
-                self._count(HANDSHAKES_LIMIT)
+                self._arrivals.count(HANDSHAKES_LIMIT)
                 logger.debug("a handshake gives way to a new connection")
                 self._arrivals.end_oldest()
                 return  # if somebody still waits, the loop says so
@@ -291,10 +290,6 @@ class Listener:
             )
         self._pause()
         self._resume_after(EXHAUSTED_PAUSE)
-
-    def _count(self, word: int) -> None:
-        if self._tally is not None:
-            self._tally.add(word)
 
     def _resume_after(self, seconds: float, how: Callable[[], None] | None = None) -> None:
         if self._resuming is not None:

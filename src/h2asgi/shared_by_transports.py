@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
@@ -32,6 +34,12 @@ burst of new clients holds up those who are there by 6 ms at the most, and is do
 
 RESET_CHECK_INTERVAL: Final = 0.1
 """Seconds until it is looked for an RST behind what was read and not answered."""
+
+
+def pending_error(sock: socket.socket) -> OSError | None:
+    """Take what the kernel has to say of a connection that is broken, such as an RST."""
+    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    return OSError(number, os.strerror(number)) if number else None
 
 
 class Watched(Protocol):

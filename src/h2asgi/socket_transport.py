@@ -13,13 +13,12 @@ once, and what the socket does not take is kept as it was given.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from contextlib import suppress
 from typing import Any, Final, cast
 
 from .callbacks import Callbacks
-from .shared_by_transports import SharedByTransports
+from .shared_by_transports import SharedByTransports, pending_error
 
 MAX_BACKLOG_PIECES: Final = 256
 """Writes that wait before they are joined: each costs some 200 octets beside its content."""
@@ -142,8 +141,8 @@ class SocketTransport:
     def _look_for_reset(self) -> None:
         if self._unanswered and not self._lost:
             self._unanswered = False
-            if number := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                self._finish(OSError(number, os.strerror(number)))
+            if error := pending_error(self._sock):
+                self._finish(error)
 
     def _read_ready(self) -> None:
         if self._shared.may_read(self):

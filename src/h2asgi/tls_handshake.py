@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 from collections.abc import Callable
 from typing import Final
 
 from .client_hello import ClientHello
-from .shared_by_transports import SharedByTransports
+from .shared_by_transports import SharedByTransports, pending_error
 from .tls_context import ServerContext
 from .tls_object import TLSObject
 
@@ -148,10 +147,8 @@ class Handshake:
     def end_watch(self) -> None:
         """Look for that RST; called by ``SharedByTransports``."""
         self._watched = False
-        if self._over:
-            return
-        if number := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self._end(OSError(number, os.strerror(number)))
+        if not self._over and (error := pending_error(self._sock)):
+            self._end(error)
 
     # Output.
 

@@ -20,14 +20,13 @@ peer that does not read: deadlines are the protocol's affair.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 from contextlib import suppress
 from typing import Any, Final
 
 from .callbacks import Callbacks
-from .shared_by_transports import SharedByTransports
+from .shared_by_transports import SharedByTransports, pending_error
 from .socket_transport import SocketTransport
 from .tls_object import ENDED, TLSObject
 
@@ -95,8 +94,8 @@ class TLSTransport(SocketTransport):
 
     def start(self, protocol: Callbacks) -> None:
         """Hand the connection to ``protocol``. Raises OSError if it is broken already."""
-        if number := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            raise OSError(number, os.strerror(number))  # uvloop would raise RuntimeError
+        if error := pending_error(self._sock):
+            raise error  # uvloop would raise RuntimeError
         # In the place of the handshake, whose input the loop watches still: naming another
         # reader is no affair of the kernel.
         self._has_reader = True

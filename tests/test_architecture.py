@@ -118,7 +118,7 @@ ARROWS = {
     "slow_requests": {"asgi", "logs", "places", "timer"},
     "overdue": {"asgi", "protocol", "timer"},
     "output": {"config", "limits", "protocol", "tally", "timer"},
-    "passage": {"output", "tcp"},
+    "passage": {"output"},
     "outlet": {"output", "protocol.http1"},
     "closing": {"timer"},
     "exchanges": {

@@ -123,7 +123,8 @@ class Connection:
         self._output: Output  # there as soon as the transport is, and so is this:
         self._reading: Reading
         self.flush_scheduled = False
-        self._flush_callback = self._flush  # made once, not for every request
+        # Made once, not for every request; until the connection is lost.
+        self._flush_callback: Callable[[], None] | None = self._flush
         self._turn_left = 0  # octets that a writer may still push before others have their turn
         self._timer = Timer(state.loop, self._on_timer)
         # The protocol's side.
@@ -151,7 +152,7 @@ class Connection:
         self._output = Output(
             transport, self._timer, self._loop, timeouts, state.unsent, self.cut_off, self._tally
         )
-        self._reading = Reading(transport, self._timer, self._loop, self._schedule_flush)
+        self._reading = Reading(transport, self._timer, self._loop)
         tls = transport.get_extra_info("tls") if self._tls else None
         self._endpoints = self._between(transport, tls)
         if age := timeouts.max_connection_age:
@@ -232,6 +233,8 @@ class Connection:
         self._state.connections.discard(self)
         self._lost()
         self._tell_server()
+        if not self.flush_scheduled:
+            self._let_go()
 
     def pause_writing(self) -> None:
         """Stop asking the engine; reading goes on, or two writers would wait for each other."""
@@ -474,7 +477,7 @@ class Connection:
     # The way out.
 
     def _schedule_flush(self) -> None:
-        if not self.flush_scheduled:
+        if not self.flush_scheduled and self._flush_callback is not None:
             self.flush_scheduled = True
             self._call_soon(self._flush_callback)
 
@@ -488,8 +491,10 @@ class Connection:
             self.flush_scheduled = False
             if exchanges is not None and exchanges.waiting:
                 self._schedule_flush()
-        transport = self._transport
-        if transport is None or self._closing:
+        if self._transport is None:
+            self._let_go()
+            return
+        if self._closing:
             return
         engine = self._engine
         if engine is not None:
@@ -504,6 +509,11 @@ class Connection:
             self._timer.update(engine.next_deadline())
             if awaits_writer:
                 self._schedule_flush()  # behind the writers that the events have woken
+
+    def _let_go(self) -> None:
+        """Refer to none of those who refer to this: it is lost, and freed without the collector."""
+        self._exchanges = None
+        self._flush_callback = None
 
     def _push(self, size: int) -> bool:
         """Write what is queued at once; says whether its writer may go on without a turn.

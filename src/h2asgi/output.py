@@ -22,9 +22,16 @@ HTTP1_WRITE_SIZE: Final = 1024 * 1024
 """The same for HTTP/1.1, whose bodies are neither joined nor reprioritised: one call of the kernel
 for a large piece. A bound, because the closing time runs over what the transport has."""
 
+GATHERED_SIZE: Final = 16 * 1024
+"""Octets that are gathered before they are written: what a TLS record holds."""
+
 MAX_WRITES: Final = 256
 """Writes after which it is looked whether a transport keeps them, as it does when the peer does
 not read. Each costs it up to 800 octets beside its content, so tiny ones wait in the engine."""
+
+
+def _nobody(reason: str) -> None:
+    """In the place of who is not to be told any more."""
 
 
 class Output:
@@ -38,6 +45,8 @@ class Output:
 
     __slots__ = (
         "_emptied",
+        "_gathered",
+        "_gathered_size",
         "_is_closing",
         "_loop",
         "_on_stall",
@@ -76,6 +85,8 @@ class Output:
         self._on_stall = on_stall
         self._tally = tally
         self.paused = False
+        self._gathered: list[bytes | memoryview] = []  # goes before anything else
+        self._gathered_size = 0
         self._writes = 0  # since it was last looked whether they are kept
         self._written = 0  # octets, in all
         self._transfer: Transfer | None = None  # if the transport was paused at the last look
@@ -111,7 +122,9 @@ class Output:
         self._tell_emptied()
 
     def stop(self) -> None:
-        """Take note that the transport is lost, with what it had."""
+        """Take note that the transport is lost, with what it had; nobody is told of a stall."""
+        self._on_stall = _nobody
+        self._gathered = []
         self._hold(0)
         self._tell_emptied()
 
@@ -156,6 +169,7 @@ class Output:
 
         Gives whether to come back in the next turn of the loop, see ``Engine.awaits_writer``.
         """
+        self.release()
         while not (self.paused or self._is_closing()):
             data = engine.data_to_send(self.size, now)
             if data:
@@ -166,8 +180,28 @@ class Output:
                 break
         return False
 
+    def gather(self, data: bytes) -> None:
+        """Keep octets that are of no engine for the next write, or until ``release``."""
+        if self._gathered_size + len(data) > GATHERED_SIZE:
+            self.release()
+        self._gathered.append(data)
+        self._gathered_size += len(data)
+
+    def release(self) -> None:
+        """Hand over what was gathered."""
+        if self._gathered:
+            self._hand_over_with(b"")
+
+    def _hand_over_with(self, data: bytes | memoryview) -> None:
+        pieces, self._gathered, self._gathered_size = self._gathered, [], 0
+        pieces.append(data)
+        self.hand_over(b"".join(pieces))
+
     def hand_over(self, data: bytes | memoryview) -> None:
         """Hand over octets, of an engine or of nobody, unless ``paused``."""
+        if self._gathered:
+            self._hand_over_with(data)
+            return
         self._write(data)
         self._written += len(data)
         if self._tally is not None:
@@ -183,6 +217,7 @@ class Output:
 
     def write_all(self, engine: Engine) -> None:
         """Hand over whatever is left."""
+        self.release()
         while not self._transport.is_closing():
             data = engine.data_to_send(self.size, self._loop.time())
             if not data:

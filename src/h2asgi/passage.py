@@ -6,19 +6,19 @@ the tunnel sends goes to the transport within ``send()``, which then need not yi
 engine has what must wait: input that there is no room for, and output behind other
 output. Whatever it has goes first.
 
-Answers to short messages that came together would wake the peer one by one. As long as more
-of them are likely to follow at once, the kernel is told to hold back segments that are
-not full. They are in its buffer all the same, and it sends them after 200 ms by itself,
-should the application block the loop meanwhile.
+Answers to short messages that came together would each have a call of the kernel, over TLS a
+record, and wake the peer one by one. As long as more of them are likely to follow at once they are
+gathered, until the end of the turn of the loop at the latest. An application that blocks the loop
+would make them wait for that, so none of its answers are.
 """
 
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import Final, Protocol
 
 from .output import Output
-from .tcp import cork, corkable_socket
 
 TURN: Final = 1024 * 1024
 MESSAGE: Final = 16 * 1024
@@ -26,8 +26,11 @@ MESSAGE: Final = 16 * 1024
 counts besides: 64 short messages, and the work of an application on them."""
 
 SHORT: Final = 16 * 1024
-"""Octets of a message up to which it is worth holding it back: larger ones fill segments, and
-having them wait for the next costs more than waking the peer."""
+"""Octets of a message up to which it is gathered with others: larger ones fill segments and records
+by themselves, and having them wait costs more than waking the peer."""
+
+QUICK = 0.001
+"""Seconds that an application may take from one answer to the next if they are to be gathered."""
 
 
 class Driver(Protocol):
@@ -40,7 +43,7 @@ class Driver(Protocol):
 class Passage:
     """The way out; the way in is a call of the tunnel, see ``Connection``."""
 
-    __slots__ = ("_corked", "_driver", "_left", "_loop", "_output", "_sock", "_transport")
+    __slots__ = ("_driver", "_in_turn", "_is_quick", "_last", "_left", "_loop", "_output", "_transport")
 
     def __init__(
         self,
@@ -54,8 +57,9 @@ class Passage:
         self._output = output
         self._loop = loop
         self._left = TURN
-        self._sock = corkable_socket(transport)
-        self._corked = False
+        self._last = 0.0  # when the application last answered while more messages waited for it
+        self._is_quick = True
+        self._in_turn = False
 
     def write(self, data: bytes, more: bool) -> bool:
         """Give ``data`` to the transport, or say that it has to go by way of the engine.
@@ -69,20 +73,24 @@ class Passage:
         if self._left < 0:
             self._left = TURN
             return False
-        if more and not self._corked and len(data) <= SHORT:
-            self._cork()
-        output.hand_over(data)
-        if self._corked and not more:
-            self._uncork()
+        if more and len(data) <= SHORT and self._may_gather():
+            output.gather(data)
+        else:
+            output.hand_over(data)
         return True
 
-    def _cork(self) -> None:
-        if self._sock is not None:
-            self._corked = True
-            cork(self._sock, True)
-            self._loop.call_soon(self._uncork)
+    def _may_gather(self) -> bool:
+        """Whether the application was quick up to here; in its first turn it gets the benefit of
+        the doubt."""
+        now = monotonic()
+        if self._in_turn:
+            self._is_quick = now - self._last < QUICK
+        else:
+            self._in_turn = True
+            self._loop.call_soon(self._end_turn)
+        self._last = now
+        return self._is_quick
 
-    def _uncork(self) -> None:
-        if self._corked and self._sock is not None:
-            self._corked = False
-            cork(self._sock, False)
+    def _end_turn(self) -> None:
+        self._in_turn = False
+        self._output.release()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
 from .tcp import peer_has_closed
@@ -15,21 +14,17 @@ either, and an application that waits for it would keep the connection for ever.
 
 
 class Reading:
-    """Pauses and resumes ``transport``; ``schedule_flush`` has ``update`` called again."""
+    """Pauses and resumes ``transport``. ``update`` is called with each flush, and one follows whenever
+    ``timer`` has called something."""
 
-    __slots__ = ("_loop", "_peer_has_left", "_schedule_flush", "_timer", "_transport", "paused")
+    __slots__ = ("_loop", "_peer_has_left", "_timer", "_transport", "paused")
 
     def __init__(
-        self,
-        transport: asyncio.Transport,
-        timer: Timer,
-        loop: asyncio.AbstractEventLoop,
-        schedule_flush: Callable[[], None],
+        self, transport: asyncio.Transport, timer: Timer, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._transport = transport
         self._timer = timer
         self._loop = loop
-        self._schedule_flush = schedule_flush
         self._peer_has_left = False
         self.paused = False
 
@@ -50,6 +45,5 @@ class Reading:
             self._transport.resume_reading()
 
     def _look_for_leaving(self) -> None:
-        """Look again and again, with the flush, while reading is paused."""
+        """Have it looked again and again, with the flush, while reading is paused."""
         self._timer.set(self._look_for_leaving, self._loop.time() + LEAVE_CHECK_INTERVAL)
-        self._schedule_flush()

@@ -24,6 +24,10 @@ MAX_BACKLOG_PIECES: Final = 256
 """Writes that wait before they are joined: each costs some 200 octets beside its content."""
 
 
+_NOBODY: Final = cast(Callbacks, asyncio.BufferedProtocol())
+"""Who is told of what happens after the end. A protocol has its transport, so this one lets go."""
+
+
 class SocketTransport:
     """The server's side of one connection on ``sock``, which it owns from ``start`` on.
 
@@ -319,3 +323,4 @@ class SocketTransport:
         self._backlog.clear()
         self._backlog_size = 0
         self._loop.call_soon(self._protocol.connection_lost, error)
+        self._protocol = _NOBODY

@@ -9,8 +9,6 @@ import struct
 import sys
 from contextlib import suppress
 
-_CORK: int | None = getattr(socket, "TCP_CORK", None)  # Linux
-
 try:
     import fcntl
     import termios
@@ -86,18 +84,3 @@ def cut_off(transport: asyncio.Transport) -> None:
         with suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
-
-
-def corkable_socket(transport: asyncio.Transport) -> socket.socket | None:
-    """Give the socket for ``cork``, or None where the kernel has no such thing."""
-    sock: socket.socket | None = transport.get_extra_info("socket")
-    if _CORK is None or sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return None
-    return sock
-
-
-def cork(sock: socket.socket, corked: bool) -> None:
-    """Have the kernel hold back segments that are not full, for up to 200 ms; or send them."""
-    assert _CORK is not None
-    with suppress(OSError):  # the connection is gone
-        sock.setsockopt(socket.IPPROTO_TCP, _CORK, corked)

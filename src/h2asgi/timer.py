@@ -19,6 +19,10 @@ INPUT_TURNS: Final = MAX_TURNS + 3
 connections are read in some turns, and what they tell is acted upon in one more."""
 
 
+def _nothing() -> None:
+    """In the place of what is not to be called any more."""
+
+
 class Timer:
     """Actions and their times, in seconds of the loop's clock; ``next`` is the earliest.
 
@@ -78,8 +82,9 @@ class Timer:
         self._handle = self._loop.call_at(due, self._fire)
 
     def stop(self) -> None:
-        """Call nothing any more."""
+        """Call nothing any more, and nobody: who has this timer may be what it would call."""
         self.clear()
+        self._on_time = _nothing
         if self._handle is not None:
             self._handle.cancel()
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import socket
+from math import inf
 
 import pytest
 from applications import Stepwise
-from tunnel_peers import PING, PONG, TEXT, HTTP1WebSocket, frame
+from tunnel_peers import BINARY, CLOSE, PING, PONG, TEXT, HTTP1WebSocket, frame
 
-from h2asgi.passage import MESSAGE, TURN
+from h2asgi import passage
+from h2asgi.output import GATHERED_SIZE
+from h2asgi.passage import MESSAGE, SHORT, TURN
 
 ACCEPTANCE = {"type": "websocket.accept"}
-CORK = getattr(socket, "TCP_CORK", None)
-CORKED = (socket.IPPROTO_TCP, CORK, True)
-UNCORKED = (socket.IPPROTO_TCP, CORK, False)
-
-needs_cork = pytest.mark.skipif(CORK is None, reason="this system cannot hold segments back")
 
 
 async def echo(scope, receive, send):
@@ -49,6 +46,7 @@ def test_answers_need_no_turn_each(driver, websocket):
 def test_a_flood_gives_others_a_turn(driver, websocket):
     count = 3 * TURN // MESSAGE
     websocket.peer.deliver(frames(count))
+    driver.loop.turn()  # the application is woken
     driver.loop.turn()
     first = websocket.take()
     assert 0 < len(first) <= TURN // MESSAGE
@@ -77,16 +75,41 @@ def test_what_came_before_the_acceptance_goes_first(driver, turns):
     assert [message["text"] for message in app.done[2:]] == ["early", "late"]
 
 
-@needs_cork
-def test_the_peer_is_woken_once_for_messages_that_came_together(driver, websocket):
-    sock = websocket.peer.transport.get_extra_info("socket")
+@pytest.fixture
+def quick(monkeypatch):
+    """However long an application takes, it is quick."""
+    monkeypatch.setattr(passage, "QUICK", inf)
+
+
+@pytest.mark.usefixtures("quick")
+def test_answers_to_messages_that_came_together_are_one_write(driver, websocket):
     websocket.peer.send(frames(1))
-    assert sock.options == []
+    writes = websocket.peer.transport.writes
+    writes.clear()
     websocket.peer.send(frames(10))
-    assert sock.options == [CORKED, UNCORKED]
+    assert writes == [10 * 3]
+    assert websocket.take()[1:] == answers(10)
 
 
-@needs_cork
+@pytest.mark.usefixtures("quick")
+def test_one_write_gathers_no_more_than_a_record(driver, websocket):
+    size = GATHERED_SIZE // 4
+    websocket.peer.transport.writes.clear()
+    websocket.peer.send(9 * frame(BINARY, bytes(size)))
+    assert websocket.take() == 9 * [(BINARY, bytes(size))]
+    assert websocket.peer.transport.writes == 3 * [3 * (size + 4)]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_large_message_is_not_held_back(driver, websocket):
+    websocket.peer.transport.writes.clear()
+    large = frame(BINARY, bytes(SHORT + 1))
+    websocket.peer.send(large + frames(2))
+    assert websocket.take() == [(BINARY, bytes(SHORT + 1)), *answers(2)]
+    assert websocket.peer.transport.writes == [SHORT + 1 + 4, 2 * 3]
+
+
+@pytest.mark.usefixtures("quick")
 def test_nothing_is_held_back_over_a_turn_of_the_loop(driver):
     async def app(scope, receive, send):
         await send(ACCEPTANCE)
@@ -97,11 +120,62 @@ def test_nothing_is_held_back_over_a_turn_of_the_loop(driver):
 
     driver.serve(app)
     websocket = HTTP1WebSocket(driver, "/")
-    websocket.peer.deliver(frames(2))
+    websocket.peer.deliver(frames(3))
     driver.loop.settle()
-    sock = websocket.peer.transport.get_extra_info("socket")
-    assert sock.options == [CORKED, UNCORKED]
     assert websocket.take() == [(TEXT, b"a")]
+
+
+def test_an_application_that_blocks_the_loop_answers_one_by_one(driver, monkeypatch):
+    """Its first answer alone waits for the second, before it is known to be slow."""
+    monkeypatch.setattr(passage, "QUICK", -inf)
+    arrived = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await send(ACCEPTANCE)
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({**message, "type": "websocket.send"})
+            arrived.append(len(websocket.take()))
+
+    driver.serve(app)
+    websocket = HTTP1WebSocket(driver, "/")
+    websocket.peer.send(frames(4))
+    websocket.peer.send(frames(4))
+    assert arrived == [0, 2, 1, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_close_goes_behind_what_was_gathered(driver):
+    async def app(scope, receive, send):
+        await receive()
+        await send(ACCEPTANCE)
+        await receive()
+        await send({"type": "websocket.send", "text": "a"})
+        await send({"type": "websocket.close", "code": 1000})
+
+    driver.serve(app)
+    websocket = HTTP1WebSocket(driver, "/")
+    websocket.peer.send(frames(2))
+    assert websocket.take() == [(TEXT, b"a"), (CLOSE, b"\x03\xe8")]
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_was_gathered_is_lost_with_the_connection(driver):
+    async def app(scope, receive, send):
+        await receive()
+        await send(ACCEPTANCE)
+        await receive()
+        await send({"type": "websocket.send", "text": "a"})
+        websocket.peer.transport.lose(ConnectionResetError())
+        ends.append(await receive())
+        ends.append(await receive())
+
+    ends = []
+    driver.serve(app)
+    websocket = HTTP1WebSocket(driver, "/")
+    websocket.peer.send(frames(2))
+    assert [end["type"] for end in ends] == ["websocket.receive", "websocket.disconnect"]
+    assert websocket.take() == []
 
 
 def test_large_messages_have_no_more_than_their_turn(driver):

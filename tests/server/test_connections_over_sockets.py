@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import time
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 from clear_peer import unix_pair
 
 from h2asgi import tally
-from h2asgi.config import Config, Timeouts
+from h2asgi.config import Config, HTTP1Config, HTTP2Config, Timeouts
 from h2asgi.connection import Connection, ServerState
 from h2asgi.outlet import SENDFILE
 from h2asgi.shared_by_transports import READS_PER_TURN, SharedByTransports
@@ -20,6 +21,11 @@ from h2asgi.socket_transport import SocketTransport
 from h2asgi.tally import SIZE, Tally
 
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
+HTTP2_GET = (
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    b"\0\0\0\4\0\0\0\0\0"  # SETTINGS
+    b"\0\0\6\1\5\0\0\0\1\x82\x84\x86\x41\1a"  # HEADERS, END_STREAM | END_HEADERS
+)
 KEEP_ALIVE = 0.5
 HANG = 60
 
@@ -99,3 +105,43 @@ def test_octets_of_a_file_that_go_past_the_transport_are_counted(tmp_path: Any) 
     received, counted = asyncio.run(asyncio.wait_for(download(), HANG))
     assert received > 5_000_000
     assert counted == received
+
+
+@pytest.mark.parametrize("engine", ["h11", "httptools", "h2", "ngh2"])
+def test_a_connection_leaves_nothing_for_the_garbage_collector(engine: str) -> None:
+    """Which comes seldom, while the connections of clients that come and go hold memory."""
+    pytest.importorskip(engine)
+    is_http1 = engine in ("h11", "httptools")
+    request = GET if is_http1 else HTTP2_GET
+    engines: dict[str, Any] = (
+        {"http1": HTTP1Config(engine=engine)} if is_http1 else {"http2": HTTP2Config(engine=engine)}
+    )
+
+    async def main() -> set[str]:
+        server = Server(hello, Config(**engines))
+
+        async def use() -> None:
+            client = server.connect()
+            client.send(request)
+            answer = b""
+            while b"hello" not in answer:
+                answer += await server.loop.sock_recv(client, 1000)
+            client.close()
+            while server.state.connections:
+                await asyncio.sleep(0.01)
+
+        await use()
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            await use()
+            gc.collect()
+            kinds = {type(garbage) for garbage in gc.garbage}
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+        return {kind.__name__ for kind in kinds if kind.__module__.startswith("h2asgi")}
+
+    assert asyncio.run(asyncio.wait_for(main(), HANG)) == set()

@@ -34,7 +34,7 @@ from .peer_settings import (
     MAX_HEADER_LIST_SIZE,
     NO_RFC7540_PRIORITIES,
 )
-from .priorities import Priorities
+from .priorities import Priorities, respond
 from .receiver import Receiver
 from .sections import RequestSections, ResponseSections
 from .sender import Sender
@@ -84,7 +84,7 @@ class HTTP2Engine(Engine):
         priorities = None
         if config.priorities:
             priorities = Priorities(config.max_concurrent_streams, self._streams, self._sender)
-            self._sender.on_waiting = priorities.respond
+            self._sender.on_waiting = respond
         self._send_settings(websocket)
         self._receiver = Receiver(
             config,

@@ -16,6 +16,17 @@ operator allows. Browsers send none that early."""
 _STREAM_ID_MASK: Final = 0x7FFFFFFF
 
 
+def respond(stream: Stream) -> None:
+    """Take what a response that has not waited yet says of itself. What it does not say stays
+    (section 8)."""
+    fields, stream.response_fields = stream.response_fields, None
+    values = [value for name, value in fields or () if name == b"priority"]
+    said = parse(b", ".join(values)) if values else None
+    if said is not None:
+        stream.own_priority = said
+        stream.priority = said.over(stream.priority)
+
+
 class Priorities:
     """Takes the signals of client and application to the streams they are for.
 
@@ -44,15 +55,6 @@ class Priorities:
             said = parse(field)
             if said is not None:
                 stream.priority = said.over(DEFAULT)
-
-    def respond(self, stream: Stream) -> None:
-        """Take what a response says of itself. What it does not say stays (section 8)."""
-        fields, stream.response_fields = stream.response_fields, None
-        values = [value for name, value in fields or () if name == b"priority"]
-        said = parse(b", ".join(values)) if values else None
-        if said is not None:
-            stream.own_priority = said
-            self._sender.prioritise(stream, said.over(stream.priority))
 
     def update(self, frame_stream_id: int, payload: memoryview) -> None:
         """Take a PRIORITY_UPDATE frame (section 7.1); raises PeerConnectionError.

@@ -27,6 +27,7 @@ from typing import Any, Final
 from .closing import Closing
 from .errors import ErrorCode
 from .exchanges import Exchanges
+from .flushes import Flushing
 from .limits import UNREAD_BODIES, UNSENT, Budget, WatchedBudget
 from .outlet import SENDFILE, Outlet
 from .output import HTTP1_WRITE_SIZE, Output
@@ -92,7 +93,7 @@ class ServerState(ApplicationState):
     observing: Observing | None = None  # while somebody looks: what engines of new ones become
 
 
-class Connection:
+class Connection(Flushing):
     """One connection, from the end of its handshake to the loss of its transport.
 
     An ``asyncio.BufferedProtocol`` but for the name. ``lost`` is called at that loss;
@@ -110,7 +111,7 @@ class Connection:
     ) -> None:
         self._state = state
         self._loop = state.loop
-        self._call_soon = state.call_soon
+        self._flushes = state.flushes
         self._time = state.time
         self._tally = state.tally
         # The transport's side.
@@ -123,8 +124,6 @@ class Connection:
         self._output: Output  # there as soon as the transport is, and so is this:
         self._reading: Reading
         self.flush_scheduled = False
-        # Made once, not for every request; until the connection is lost.
-        self._flush_callback: Callable[[], None] | None = self._flush
         self._turn_left = 0  # octets that a writer may still push before others have their turn
         self._timer = Timer(state.loop, self._on_timer)
         # The protocol's side.
@@ -207,7 +206,7 @@ class Connection:
         self._take_events()
         self._exchanges.client_closed()
         # At once, since a transport that is not kept open closes when this returns.
-        self._flush()
+        self.flush()
         if self._tls and not self._closing:
             # TLS transports cannot be half-closed: they drop what is written from now on.
             self._exchanges.disconnect_all()
@@ -477,11 +476,12 @@ class Connection:
     # The way out.
 
     def _schedule_flush(self) -> None:
-        if not self.flush_scheduled and self._flush_callback is not None:
+        if not self.flush_scheduled:
             self.flush_scheduled = True
-            self._call_soon(self._flush_callback)
+            self._flushes.add(self)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Begin applications that wait, write what there is, and look what follows from that."""
         exchanges = self._exchanges
         self._turn_left = self._output.size
         try:
@@ -513,7 +513,6 @@ class Connection:
     def _let_go(self) -> None:
         """Refer to none of those who refer to this: it is lost, and freed without the collector."""
         self._exchanges = None
-        self._flush_callback = None
 
     def _push(self, size: int) -> bool:
         """Write what is queued at once; says whether its writer may go on without a turn.

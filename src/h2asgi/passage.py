@@ -43,7 +43,9 @@ class Driver(Protocol):
 class Passage:
     """The way out; the way in is a call of the tunnel, see ``Connection``."""
 
-    __slots__ = ("_driver", "_in_turn", "_is_quick", "_last", "_left", "_loop", "_output", "_transport")
+    __slots__ = (
+        *("_driver", "_in_turn", "_is_quick", "_last", "_left", "_loop", "_output", "_transport"),
+    )
 
     def __init__(
         self,

@@ -14,8 +14,10 @@ either, and an application that waits for it would keep the connection for ever.
 
 
 class Reading:
-    """Pauses and resumes ``transport``. ``update`` is called with each flush, and one follows whenever
-    ``timer`` has called something."""
+    """Pauses and resumes ``transport``.
+
+    ``update`` is called with each flush, and there is one whenever ``timer`` has called something.
+    """
 
     __slots__ = ("_loop", "_peer_has_left", "_timer", "_transport", "paused")
 

@@ -11,6 +11,7 @@ from typing import Any
 from .asgi.response import DefaultFields
 from .asgi.scope import Application
 from .config import Config
+from .flushes import Flushes
 from .forwarded import Forwarding
 from .health import Health
 from .request_ids import RequestIDs
@@ -24,7 +25,7 @@ class ApplicationState:
 
     ``on_idle`` is called whenever a connection, or the last application task, is gone.
     ``beginning`` counts requests whose application is called in the next flush.
-    ``time`` and ``call_soon`` are the loop's, made once. ``context`` is what the context variables
+    ``time`` is the loop's, made once. ``context`` is what the context variables
     of every request begin with: what calls the server may be scheduled by an application, and has
     the context of that.
     ``forwarding`` and ``health`` are None where nothing is believed and nothing asked,
@@ -46,11 +47,11 @@ class ApplicationState:
     beginning: int = 0
     context: Context = field(default_factory=copy_context)
     time: Callable[[], float] = field(init=False)
-    call_soon: Callable[..., object] = field(init=False)
+    flushes: Flushes = field(init=False)
 
     def __post_init__(self) -> None:
         self.time = self.loop.time
-        self.call_soon = self.loop.call_soon
+        self.flushes = Flushes(self.loop, self.context)
 
     @property
     def in_work(self) -> int:

@@ -27,7 +27,6 @@ from typing import Any, Final
 from .closing import Closing
 from .errors import ErrorCode
 from .exchanges import Exchanges
-from .flushes import Flushing
 from .limits import UNREAD_BODIES, UNSENT, Budget, WatchedBudget
 from .outlet import SENDFILE, Outlet
 from .output import HTTP1_WRITE_SIZE, Output
@@ -44,6 +43,7 @@ from .tally import RECEIVED_OCTETS
 from .tcp import cut_off, has_input, is_delivered
 from .timer import Timer
 from .tls_extension import tls_extension
+from .turns import Driver
 
 logger = logging.getLogger("h2asgi")
 
@@ -93,7 +93,7 @@ class ServerState(ApplicationState):
     observing: Observing | None = None  # while somebody looks: what engines of new ones become
 
 
-class Connection(Flushing):
+class Connection(Driver):
     """One connection, from the end of its handshake to the loss of its transport.
 
     An ``asyncio.BufferedProtocol`` but for the name. ``lost`` is called at that loss;
@@ -166,7 +166,7 @@ class Connection(Flushing):
                 logger.debug("%s: no protocol was negotiated", self)
                 self._close_transport()
                 return
-        self._schedule_flush()
+        self.schedule_flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Lend the buffer that all connections share."""
@@ -196,7 +196,7 @@ class Connection(Flushing):
         engine.receive_data(data, self._time())
         if events := engine.take_events():
             self._take(events)
-        self._schedule_flush()  # which pauses reading if the application has not taken enough
+        self.schedule_flush()  # which pauses reading if the application has not taken enough
 
     def eof_received(self) -> bool:
         """Let answers go out to a client that has only shut down its sending side."""
@@ -242,7 +242,7 @@ class Connection(Flushing):
     def resume_writing(self) -> None:
         """Go on where the transport stopped."""
         self._output.resume()
-        self._schedule_flush()
+        self.schedule_flush()
 
     # Calls of the server.
 
@@ -262,7 +262,7 @@ class Connection(Flushing):
         if self._exchanges is not None:
             self._exchanges.begin_shutdown()
         self._take_events()
-        self._schedule_flush()
+        self.schedule_flush()
 
     def leave(self) -> None:
         """Begin the shutdown as soon as no request is to be expected that is on its way.
@@ -317,7 +317,7 @@ class Connection(Flushing):
         self._exchanges.reset_all()
         self._engine.terminate(ErrorCode.NO_ERROR, "the server is stopping")
         self._take_events()
-        self._schedule_flush()
+        self.schedule_flush()
 
     def abort(self) -> None:
         """Drop the connection as it is."""
@@ -406,7 +406,7 @@ class Connection(Flushing):
         if self._tally is not None:
             self._tally.connection_began(engine.http_version)
         self._exchanges = Exchanges(
-            self._state, self._endpoints, engine, self._output, self._schedule_flush, self._timer
+            self._state, self._endpoints, engine, self._output, self, self._timer
         )
         if self._state.observing is not None:
             self.observe(self._state.observing)
@@ -425,7 +425,7 @@ class Connection(Flushing):
         )
         self._start(engine)
         assert self._exchanges is not None
-        self._exchanges.push = self._push
+        self._exchanges.pushes = True
         self._exchanges.open_passage = self._open_passage
         if not self._tls and SENDFILE:
             self._exchanges.outlet_of_files = Outlet(self._output, engine)
@@ -436,7 +436,7 @@ class Connection(Flushing):
             return None
         self._bypass = receive
         if self._exchanges is not None:
-            self._exchanges.push = None  # the passage has turns of its own
+            self._exchanges.pushes = False  # the passage has turns of its own
         return Passage(self, self._transport, self._output, self._loop)
 
     def _start_http2(self) -> None:
@@ -471,17 +471,18 @@ class Connection(Flushing):
             else:
                 exchanges.take(event)
         if exchanges.waiting:
-            self._schedule_flush()
+            self.schedule_flush()
 
     # The way out.
 
-    def _schedule_flush(self) -> None:
+    def schedule_flush(self) -> None:
+        """See ``turns.Driver``."""
         if not self.flush_scheduled:
             self.flush_scheduled = True
             self._flushes.add(self)
 
     def flush(self) -> None:
-        """Begin applications that wait, write what there is, and look what follows from that."""
+        """Begin applications that wait, write what there is, and see what follows from that."""
         exchanges = self._exchanges
         self._turn_left = self._output.size
         try:
@@ -490,7 +491,7 @@ class Connection(Flushing):
         finally:  # KeyboardInterrupt comes through, and leaves the others
             self.flush_scheduled = False
             if exchanges is not None and exchanges.waiting:
-                self._schedule_flush()
+                self.schedule_flush()
         if self._transport is None:
             self._let_go()
             return
@@ -498,7 +499,10 @@ class Connection(Flushing):
             return
         engine = self._engine
         if engine is not None:
-            awaits_writer = self._output.write(engine, self._time())
+            awaits_writer = False
+            # What was pushed all through, as answers over HTTP/1.1 mostly were, leaves nothing.
+            if self._turn_left == self._output.size or engine.unsent:
+                awaits_writer = self._output.write(engine, self._time())
             if events := engine.take_events():
                 self._take(events)
             if self._terminated is not None:
@@ -508,14 +512,14 @@ class Connection(Flushing):
                 self._reading.update(engine.reading_suspended)
             self._timer.update(engine.next_deadline())
             if awaits_writer:
-                self._schedule_flush()  # behind the writers that the events have woken
+                self.schedule_flush()  # behind the writers that the events have woken
 
     def _let_go(self) -> None:
         """Refer to none of those who refer to this: it is lost, and freed without the collector."""
         self._exchanges = None
 
-    def _push(self, size: int) -> bool:
-        """Write what is queued at once; says whether its writer may go on without a turn.
+    def push(self, size: int) -> bool:
+        """See ``turns.Driver``.
 
         A small answer has a write of its own in any case, and its application is over sooner.
         What a large body has to itself is still in the processor's cache, on both sides, where
@@ -525,7 +529,7 @@ class Connection(Flushing):
         if self._transport is None or self._closing or output.paused or engine is None:
             return False
         output.write(engine, self._time())
-        self._schedule_flush()
+        self.schedule_flush()
         self._turn_left -= max(size, SMALLEST_SHARE)
         # Whoever ends the connection waits for the flush to do so.
         return self._turn_left > 0 and not (engine.unsent or engine.ended)
@@ -542,7 +546,7 @@ class Connection(Flushing):
             return
         self._engine.handle_deadline(now)
         self._take_events()
-        self._schedule_flush()
+        self.schedule_flush()
 
     def _reach_age(self) -> None:
         """Let the requests in flight finish, and those that do not end with the connection."""

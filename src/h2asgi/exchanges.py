@@ -47,8 +47,9 @@ from .request_ids import FieldsWithID, RequestIDs
 from .slow_requests import SlowRequests
 from .state import ApplicationState, Endpoints
 from .tally import CONCURRENCY_LIMIT, STREAMS_LIMIT
-from .tasks import DONE, EAGER, begin_task, retrieve, turn_of_the_loop
+from .tasks import EAGER, begin_task, retrieve, turn_of_the_loop
 from .timer import Timer
+from .turns import Driver
 from .websocket_exchange import WebSocketExchange
 from .writers import Writers
 
@@ -60,7 +61,6 @@ LARGE: Final = 16 * 1024
 # Compiled, a name of an interpreted module is looked up each time, and these are not.
 _begin_task: Final = begin_task
 _turn_of_the_loop: Final = turn_of_the_loop
-_DONE: Final = DONE
 
 
 class Exchanges(Sink):
@@ -73,6 +73,7 @@ class Exchanges(Sink):
         "_answers",
         "_client_closed",
         "_cycles",
+        "_driver",
         "_endpoints",
         "_engine",
         "_forwarding",
@@ -84,7 +85,6 @@ class Exchanges(Sink):
         "_output",
         "_overdue",
         "_request_ids",
-        "_schedule_flush",
         "_scope",
         "_slow",
         "_state",
@@ -94,7 +94,7 @@ class Exchanges(Sink):
         "last_request",
         "open_passage",
         "outlet_of_files",
-        "push",
+        "pushes",
         "stopping",
         "waiting",
     )
@@ -105,7 +105,7 @@ class Exchanges(Sink):
         endpoints: Endpoints,
         engine: Engine,
         output: Output,
-        schedule_flush: Callable[[], None],
+        driver: Driver,
         timer: Timer,
     ) -> None:
         self._state = state
@@ -123,9 +123,8 @@ class Exchanges(Sink):
         self._forwarding = forwarding if believed else None
         self._request_ids = state.request_ids
         self._limit = state.config.limits.concurrency
-        self._schedule_flush = schedule_flush
-        # Of a connection with one response at a time, see ``Connection``.
-        self.push: Callable[[int], bool] | None = None
+        self._driver = driver
+        self.pushes = False  # as a connection does that has one response at a time
         # Of a connection that one tunnel may have to itself.
         self.open_passage: Callable[[Callable[[memoryview], int]], Passage | None] | None = None
         self.outlet_of_files: Outlet | None = None  # of a connection in the clear, over HTTP/1.1
@@ -145,7 +144,7 @@ class Exchanges(Sink):
         self._observers: Observers | None = None
         if not (state.tally is None and state.trace is None and self._slow is None):
             self._observers = Observers(state, endpoints, self._forwarding, self._slow)
-        self._answers = OwnAnswers(state, endpoints, engine, self._observers, schedule_flush)
+        self._answers = OwnAnswers(state, endpoints, engine, self._observers, driver)
         # Applications whose streams were reset, once there is one.
         self._outliving: set[asyncio.Task[None]] | None = None
 
@@ -206,7 +205,7 @@ class Exchanges(Sink):
             self._overdue.expect()
         if self._slow is not None:
             self._slow.expect(cycle.began)
-        if not EAGER or (event.end_stream and self.push is None):
+        if not EAGER or (event.end_stream and not self.pushes):
             self._begin(cycle, cycle.run(state.app))
         else:
             state.beginning += 1
@@ -259,11 +258,11 @@ class Exchanges(Sink):
     def _begin(self, cycle: HTTPCycle, run: Coroutine[Any, Any, None]) -> None:
         state = self._state
         task = _begin_task(state.loop, state.context, state.tasks, run)
-        if task.done():
-            retrieve(task)
-        else:
+        if not task.done():
             cycle.task = task
             state.tasks.add(task)
+        elif cycle.failed:
+            retrieve(task)
 
     def _on_request_rejected(self, event: RequestRejected) -> None:
         self._answers.reject(event, event.status, event.reason, [])
@@ -377,7 +376,7 @@ class Exchanges(Sink):
     def send_informational(self, stream_id: int, status: int, headers: Headers) -> None:
         """See ``asgi.sink.Sink``."""
         self._engine.send_informational(stream_id, status, headers)
-        self._schedule_flush()
+        self._driver.schedule_flush()
 
     def send_headers(self, stream_id: int, status: int, headers: Headers, end_stream: bool) -> None:
         """See ``asgi.sink.Sink``. No flush: what follows at once has one."""
@@ -385,13 +384,12 @@ class Exchanges(Sink):
             headers = self._request_ids.once(headers)
         self._engine.send_headers(stream_id, status, headers, end_stream)
 
-    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> Awaitable[None]:
+    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> Awaitable[None] | None:
         """See ``asgi.sink.Sink``. The flush runs while the caller yields, or waits for room."""
         queued = self._engine.send_data(stream_id, data, end_stream)
-        push = self.push
-        if push is not None and (end_stream or queued >= LARGE) and push(queued):
-            return _DONE
-        self._schedule_flush()
+        if self.pushes and (end_stream or queued >= LARGE) and self._driver.push(queued):
+            return None
+        self._driver.schedule_flush()
         if queued <= SEND_HIGH_WATER:
             return _turn_of_the_loop()
         return self._writers.wait(stream_id)
@@ -406,29 +404,28 @@ class Exchanges(Sink):
         assert self.outlet_of_files is not None
         self.outlet_of_files.note_passed(stream_id, size)
 
-    def send_trailers(self, stream_id: int, trailers: Headers) -> Awaitable[None]:
+    def send_trailers(self, stream_id: int, trailers: Headers) -> Awaitable[None] | None:
         """See ``asgi.sink.Sink``."""
         self._engine.send_trailers(stream_id, trailers)
         return self.flush()
 
-    def flush(self) -> Awaitable[None]:
+    def flush(self) -> Awaitable[None] | None:
         """See ``asgi.sink.Sink``."""
-        push = self.push
-        if push is not None and push(0):
-            return _DONE
-        self._schedule_flush()
+        if self.pushes and self._driver.push(0):
+            return None
+        self._driver.schedule_flush()
         return _turn_of_the_loop()
 
     def acknowledge_received_data(self, stream_id: int, size: int) -> None:
         """See ``asgi.sink.Sink``. What the application took, the peer may send again."""
         self._engine.acknowledge_received_data(stream_id, size)
-        self._schedule_flush()
+        self._driver.schedule_flush()
 
     def reset_stream(self, stream_id: int, error_code: int) -> None:
         """See ``asgi.sink.Sink``."""
         self._engine.reset_stream(stream_id, error_code)
         self._writers.fail(stream_id)
-        self._schedule_flush()
+        self._driver.schedule_flush()
 
     def request_finished(self, response: object) -> None:
         """See ``asgi.sink.Sink``."""
@@ -446,10 +443,12 @@ class Exchanges(Sink):
         assert isinstance(cycle, HTTPCycle)
         state = self._state
         tasks = state.tasks
-        if cycle.task is not None:
-            tasks.discard(cycle.task)
-            if failed:
-                cycle.task.add_done_callback(retrieve)
+        if cycle.task is None:  # it has never waited, and is at its end before it is known
+            cycle.failed = failed
+            return
+        tasks.discard(cycle.task)
+        if failed:
+            cycle.task.add_done_callback(retrieve)
         if not tasks and state.on_idle is not None:
             state.on_idle()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Final
 
 from .health import HEALTH_FIELDS, Health
@@ -12,6 +11,7 @@ from .protocol.engine import Engine
 from .protocol.events import Headers, RequestReceived, RequestRejected
 from .request import Request
 from .state import ApplicationState, Endpoints
+from .turns import Driver
 
 logger = logging.getLogger("h2asgi")
 
@@ -24,7 +24,7 @@ _TEXT: Final = (b"content-type", b"text/plain; charset=utf-8")
 class OwnAnswers:
     """Those of one connection, by ``engine``."""
 
-    __slots__ = ("_endpoints", "_observers", "_schedule_flush", "_state", "engine")
+    __slots__ = ("_driver", "_endpoints", "_observers", "_state", "engine")
 
     def __init__(
         self,
@@ -32,13 +32,13 @@ class OwnAnswers:
         endpoints: Endpoints,
         engine: Engine,
         observers: Observers | None,
-        schedule_flush: Callable[[], None],
+        driver: Driver,
     ) -> None:
         self._state = state
         self._endpoints = endpoints
         self.engine = engine
         self._observers = observers
-        self._schedule_flush = schedule_flush
+        self._driver = driver
 
     def report(self, request: RequestReceived, health: Health) -> None:
         """Say how the service is. Such requests come every second: nobody is told of them."""
@@ -78,5 +78,5 @@ class OwnAnswers:
         self.engine.send_headers(stream_id, status, fields, no_content)
         if not no_content:
             self.engine.send_data(stream_id, body, True)
-        self._schedule_flush()  # a pipelined request turns up while the flush is under way
+        self._driver.schedule_flush()  # a pipelined request turns up while the flush is under way
         return 0 if no_content else len(body)

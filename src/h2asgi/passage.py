@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final
 
 from .output import Output
+from .turns import Driver
 
 TURN: Final = 1024 * 1024
 MESSAGE: Final = 16 * 1024
@@ -31,13 +32,6 @@ by themselves, and having them wait costs more than waking the peer."""
 
 QUICK = 0.001
 """Seconds that an application may take from one answer to the next if they are to be gathered."""
-
-
-class Driver(Protocol):
-    """What a passage asks of its connection."""
-
-    flush_scheduled: bool
-    """Whether the engine may have something to send."""
 
 
 class Passage:

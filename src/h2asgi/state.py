@@ -11,12 +11,12 @@ from typing import Any
 from .asgi.response import DefaultFields
 from .asgi.scope import Application
 from .config import Config
-from .flushes import Flushes
 from .forwarded import Forwarding
 from .health import Health
 from .request_ids import RequestIDs
 from .tally import Tally
 from .trace import Trace
+from .turns import Flushes
 
 
 @dataclass(slots=True, eq=False)

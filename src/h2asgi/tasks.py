@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Coroutine, Generator, Iterator
+from collections.abc import Coroutine, Generator
 from contextvars import Context
 from types import coroutine
-from typing import Any, Final, cast
+from typing import Any, Final
 
 EAGER: Final = sys.version_info >= (3, 12)
 """Whether a task runs up to its first real wait at once, which saves a turn of the loop."""
@@ -42,18 +42,6 @@ def retrieve(task: asyncio.Task[None]) -> None:
     """Spare asyncio its "exception was never retrieved"; whom it concerns has it."""
     if not task.cancelled():
         task.exception()
-
-
-class _Done:
-    """Something to await that is over already."""
-
-    __slots__ = ()
-
-    def __await__(self) -> Iterator[None]:
-        return iter(())
-
-
-DONE: Final = cast(Awaitable[None], _Done())
 
 
 @coroutine

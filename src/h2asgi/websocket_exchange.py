@@ -87,11 +87,11 @@ class Streams(Protocol):
     def taken(self) -> int:
         """Octets of it, in all, that the peer has taken, or its kernel or ours."""
 
-    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> Awaitable[None]:
+    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> Awaitable[None] | None:
         """Queue octets; what it gives sees them on their way, and is awaited at once."""
 
-    def flush(self) -> Awaitable[None]:
-        """See what is queued into the transport, also if it is not awaited."""
+    def flush(self) -> Awaitable[None] | None:
+        """See what is queued into the transport, also if what it gives is not awaited."""
 
     def reset_stream(self, stream_id: int, error_code: int) -> None:
         """Abandon the stream, and fail whoever waits to write to it."""
@@ -245,7 +245,7 @@ class WebSocketExchange:
         self._queue(data)
         self._set_deadline(self._loop.time() + self._config.close_timeout)
 
-    def flush(self) -> Awaitable[None]:
+    def flush(self) -> Awaitable[None] | None:
         """See ``asgi.websocket.Sink``."""
         return self._streams.flush()
 

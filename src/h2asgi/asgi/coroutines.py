@@ -48,6 +48,8 @@ class _Cycle(Protocol):
 
     def ended(self, *, failed: bool) -> None: ...
 
+    def completed(self) -> bool: ...
+
     def judge_return(self) -> None: ...
 
     def judge_cancellation(self, error: BaseException) -> None: ...
@@ -99,8 +101,9 @@ async def run(cycle: _Cycle, app: Application) -> None:
                 raise
             cycle.log_exception(error)
         else:
-            if not cycle.finished:
-                cycle.judge_return()
+            if cycle.completed():
+                return
+            cycle.judge_return()
         if not cycle.finished:
             await _conclude(cycle)
     except BaseException:

@@ -27,7 +27,7 @@ class _Response(Protocol):
 
     def note_passed(self, size: int) -> None: ...
 
-    def send_body(self, message: dict[str, Any]) -> Awaitable[None]: ...
+    def send_body(self, message: dict[str, Any]) -> Awaitable[None] | None: ...
 
     def abandon(self) -> None: ...
 
@@ -49,12 +49,18 @@ async def send_file(
                 response.note_passed(await _pouring(response, name, reader.pour(outlet)))
             data = await _reading(response, name, reader.read(ahead=opening is None))
             more = more_body or reader.left > 0
-            await response.send_body({"body": data, "more_body": more})
+            await _send(response, {"body": data, "more_body": more})
         if not (reader.size and wanted):
-            await response.send_body({"more_body": more_body})
+            await _send(response, {"more_body": more_body})
     finally:
         reader.close()
         response.end_file()
+
+
+async def _send(response: _Response, message: dict[str, Any]) -> None:
+    sent = response.send_body(message)
+    if sent is not None:
+        await sent
 
 
 async def _pouring(response: _Response, name: str, work: Awaitable[int]) -> int:

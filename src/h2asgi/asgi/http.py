@@ -33,7 +33,8 @@ _send: Final = send
 class HTTPCycle(Response):
     """The request and response of one stream.
 
-    ``task``, the application's, is the connection's to set.
+    ``task``, the application's, is the connection's to set, once it waits for something. ``failed``
+    says that it raised before it did.
     """
 
     __slots__ = (
@@ -42,6 +43,7 @@ class HTTPCycle(Response):
         "_continued",
         "_request_read",
         "_tunnel_left",
+        "failed",
         "scope",
         "task",
     )
@@ -55,6 +57,7 @@ class HTTPCycle(Response):
     ) -> None:
         super().__init__(sink, request, default_fields)
         self.task: asyncio.Task[None] | None = None
+        self.failed = False
         self.scope = scope
         self._body: RequestBody | None = None
         self._request_read = False
@@ -179,6 +182,12 @@ class HTTPCycle(Response):
     def ended(self, *, failed: bool) -> None:
         """Take note that the task is about to end, by an exception perhaps."""
         self._sink.application_ended(self, failed)
+
+    def completed(self) -> bool:
+        """Take note that the application has returned; says whether nothing is left to do."""
+        if self._finished:
+            self._sink.application_ended(self, False)
+        return self._finished
 
     def judge_return(self) -> None:
         """Log that the application left its response incomplete, if that is its mistake."""

@@ -113,7 +113,7 @@ class Response:
         """Check a message of the application and queue what it says; ``send()`` without its wait.
 
         What this gives sees it out, and is awaited at once, whatever ``send()`` says of it in
-        between. Raises as ``HTTPCycle.send`` says.
+        between; None says that nothing is to be awaited. Raises as ``HTTPCycle.send`` says.
         """
         try:
             if type(message) is not dict:
@@ -134,8 +134,13 @@ class Response:
                 self._hold_start(message)
                 return None
             if kind == "http.response.body":
-                return self.send_body(message)
-        return self._take_extension(kind, message)
+                sent = self.send_body(message)
+            else:
+                sent = self._take_extension(kind, message)
+            if sent is None and self._state == OVER:
+                self.finish()
+            return sent
+        raise self.refusal(f"unknown message type: {reprlib.repr(kind)}")
 
     def _hold_start(self, message: dict[str, Any]) -> None:
         if self._state != AWAITING_START:
@@ -165,8 +170,8 @@ class Response:
         self._held_fields = fields
         self._state = START_HELD
 
-    def send_body(self, message: dict[str, Any]) -> Awaitable[None]:
-        """Queue a piece of the body, the head before the first; give what sees it out."""
+    def send_body(self, message: dict[str, Any]) -> Awaitable[None] | None:
+        """Queue a piece of the body, the head before the first; give what sees it out, if any."""
         if not START_HELD <= self._state <= BODY:
             raise self.refusal("'http.response.body' before the start or behind the last")
         data = message.get("body", b"")
@@ -224,7 +229,7 @@ class Response:
         """Whether trailers need a body in chunks to come behind (RFC 9112 section 7.1.2)."""
         return self.request.accepts_trailers and self.request.http_version == "1.1"
 
-    def _take_extension(self, kind: Any, message: dict[str, Any]) -> Awaitable[None]:
+    def _take_extension(self, kind: str, message: dict[str, Any]) -> Awaitable[None] | None:
         if kind == "http.response.trailers":
             return self._send_trailers(message)
         if kind == "http.response.early_hint":
@@ -235,7 +240,7 @@ class Response:
             return self._send_open_file(message)
         raise self.refusal(f"unknown message type: {reprlib.repr(kind)}")
 
-    def _send_trailers(self, message: dict[str, Any]) -> Awaitable[None]:
+    def _send_trailers(self, message: dict[str, Any]) -> Awaitable[None] | None:
         """Queue the trailers once they are complete; where they have no place they are dropped."""
         trailers = self._trailers if self._state == TRAILERS else None
         if trailers is None:
@@ -254,7 +259,7 @@ class Response:
             return self._sink.send_trailers(self.stream_id, trailers)
         return self._sink.send_data(self.stream_id, b"", True)
 
-    def _send_early_hint(self, message: dict[str, Any]) -> Awaitable[None]:
+    def _send_early_hint(self, message: dict[str, Any]) -> Awaitable[None] | None:
         if self._state >= BODY:
             raise self.refusal("'http.response.early_hint' behind the head of the response")
         fields = link_fields(message.get("links", ()))

@@ -26,11 +26,12 @@ class Sink:
         """
         raise NotImplementedError
 
-    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> Awaitable[None]:
+    def send_data(self, stream_id: int, data: bytes, end_stream: bool) -> Awaitable[None] | None:
         """Queue body octets; what it gives sees them into the transport or a full window.
 
-        It is awaited at once. Queueing does not wait, so that a cancelled call
-        loses nothing. Raises ``ClientDisconnected`` when the stream is gone.
+        It is awaited at once; None says that they are there already. Queueing does not wait,
+        so that a cancelled call loses nothing. Raises ``ClientDisconnected`` when the stream is
+        gone.
         """
         raise NotImplementedError
 
@@ -46,12 +47,12 @@ class Sink:
         """Take note that ``size`` octets were written to an outlet."""
         raise NotImplementedError
 
-    def send_trailers(self, stream_id: int, trailers: Fields) -> Awaitable[None]:
+    def send_trailers(self, stream_id: int, trailers: Fields) -> Awaitable[None] | None:
         """Queue the trailer section, which ends the response; awaited as ``send_data``."""
         raise NotImplementedError
 
-    def flush(self) -> Awaitable[None]:
-        """See what is queued into the transport; awaited at once."""
+    def flush(self) -> Awaitable[None] | None:
+        """See what is queued into the transport; awaited as ``send_data``."""
         raise NotImplementedError
 
     def acknowledge_received_data(self, stream_id: int, size: int) -> None:

@@ -74,8 +74,8 @@ class Sink(Protocol):
         Raises ``IllegalMessage`` for a code that may not be sent.
         """
 
-    def flush(self) -> Awaitable[None]:
-        """See what is queued into the transport; awaited at once."""
+    def flush(self) -> Awaitable[None] | None:
+        """See what is queued into the transport; awaited as ``send_message``."""
 
     def messages_taken(self) -> None:
         """Take note that no message waits any more, and that there is room for others."""
@@ -210,7 +210,12 @@ class WebSocketCycle(Wakeup):
         status = self._sink.accept(subprotocol, fields)
         self._state = _OPEN
         self._response.tunnel_opened(status)
-        await self._sink.flush()
+        await self._flush()
+
+    async def _flush(self) -> None:
+        flushed = self._sink.flush()
+        if flushed is not None:
+            await flushed
 
     async def _close(self, message: Mapping[str, Any]) -> None:
         if self._state == _CONNECTING:
@@ -228,7 +233,7 @@ class WebSocketCycle(Wakeup):
             self._end_by_us(code, reason)
         except UnicodeEncodeError as error:
             raise IllegalMessage(f"reason that has no UTF-8: {error}") from None
-        await self._sink.flush()
+        await self._flush()
 
     def _end_by_us(self, code: int, reason: str) -> None:
         self._sink.close(code, reason)

@@ -193,9 +193,10 @@ class Connection(Driver):
             self._first_bytes = bytearray()
             engine = self._engine
             assert engine is not None
-        engine.receive_data(data, self._time())
+        now = self._time()
+        engine.receive_data(data, now)
         if events := engine.take_events():
-            self._take(events)
+            self._take(events, now)
         self.schedule_flush()  # which pauses reading if the application has not taken enough
 
     def eof_received(self) -> bool:
@@ -458,11 +459,12 @@ class Connection(Driver):
 
     def _take_events(self) -> None:
         assert self._engine is not None
-        self._take(self._engine.take_events())
+        self._take(self._engine.take_events(), self._time())
 
-    def _take(self, events: list[Event]) -> None:
+    def _take(self, events: list[Event], now: float) -> None:
         exchanges = self._exchanges
         assert exchanges is not None
+        exchanges.now = now
         for event in events:
             if type(event) is ConnectionTerminated:
                 logger.debug("%s: ends: %s", self, event.reason)
@@ -504,7 +506,7 @@ class Connection(Driver):
             if self._turn_left == self._output.size or engine.unsent:
                 awaits_writer = self._output.write(engine, self._time())
             if events := engine.take_events():
-                self._take(events)
+                self._take(events, self._time())
             if self._terminated is not None:
                 self._close(self._terminated)
                 return

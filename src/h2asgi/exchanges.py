@@ -47,7 +47,7 @@ from .request_ids import FieldsWithID, RequestIDs
 from .slow_requests import SlowRequests
 from .state import ApplicationState, Endpoints
 from .tally import CONCURRENCY_LIMIT, STREAMS_LIMIT
-from .tasks import EAGER, begin_task, retrieve, turn_of_the_loop
+from .tasks import EAGER, begin_later, retrieve, turn_of_the_loop
 from .timer import Timer
 from .turns import Driver
 from .websocket_exchange import WebSocketExchange
@@ -59,7 +59,8 @@ LARGE: Final = 16 * 1024
 """Octets that are worth a write of their own, which others in this turn do not share."""
 
 # Compiled, a name of an interpreted module is looked up each time, and these are not.
-_begin_task: Final = begin_task
+_Task: Final[Any] = asyncio.Task
+_EAGER: Final = EAGER
 _turn_of_the_loop: Final = turn_of_the_loop
 
 
@@ -88,10 +89,10 @@ class Exchanges(Sink):
         "_scope",
         "_slow",
         "_state",
-        "_time",
         "_websockets",
         "_writers",
         "last_request",
+        "now",
         "open_passage",
         "outlet_of_files",
         "pushes",
@@ -110,7 +111,6 @@ class Exchanges(Sink):
     ) -> None:
         self._state = state
         self._loop = state.loop
-        self._time = state.time
         self._endpoints = endpoints
         self._scope = connection_scope(
             endpoints.scheme, endpoints.client, endpoints.server, state.config.root_path
@@ -130,7 +130,8 @@ class Exchanges(Sink):
         self.outlet_of_files: Outlet | None = None  # of a connection in the clear, over HTTP/1.1
         self._client_closed = False
         self.stopping = False
-        self.last_request = self._loop.time()
+        self.now = self.last_request = self._loop.time()
+        """Of the events that are taken, and when the last request came."""
         self._cycles: dict[int, HTTPCycle] = {}
         self.waiting: list[HTTPCycle] = []  # for ``begin_waiting``
         self._websockets: dict[int, WebSocketExchange] = {}
@@ -200,12 +201,12 @@ class Exchanges(Sink):
         self._cycles[event.stream_id] = cycle
         if self._client_closed:
             cycle.client_closed()
-        cycle.began = self.last_request = self._time()
+        cycle.began = self.last_request = self.now
         if self._overdue is not None:
             self._overdue.expect()
         if self._slow is not None:
             self._slow.expect(cycle.began)
-        if not EAGER or (event.end_stream and not self.pushes):
+        if not _EAGER or (event.end_stream and not self.pushes):
             self._begin(cycle, cycle.run(state.app))
         else:
             state.beginning += 1
@@ -227,7 +228,7 @@ class Exchanges(Sink):
         while self.waiting:
             cycle = self.waiting.pop(0)
             self._state.beginning -= 1
-            if cycle.stream_id in self._cycles:  # and was not reset at once
+            if not cycle.finished:  # and was not reset at once
                 self._begin(cycle, cycle.run(self._state.app))
 
     def _open_websocket(self, event: RequestReceived, defaults: DefaultFields) -> None:
@@ -249,7 +250,7 @@ class Exchanges(Sink):
             self, self._engine, self._loop, handshake, response, defaults, config
         )
         self._websockets[event.stream_id] = websocket
-        response.began = self.last_request = self._loop.time()
+        response.began = self.last_request = self.now
         self._begin(response, websocket.cycle.run(state.app))
         websocket.task = response.task
         if self._client_closed:
@@ -257,7 +258,12 @@ class Exchanges(Sink):
 
     def _begin(self, cycle: HTTPCycle, run: Coroutine[Any, Any, None]) -> None:
         state = self._state
-        task = _begin_task(state.loop, state.context, state.tasks, run)
+        context = state.context.copy()
+        task: asyncio.Task[None]
+        if _EAGER:
+            task = _Task(run, loop=state.loop, eager_start=True, context=context)
+        else:
+            task = begin_later(state.loop, context, state.tasks, run)
         if not task.done():
             cycle.task = task
             state.tasks.add(task)
@@ -430,11 +436,10 @@ class Exchanges(Sink):
     def request_finished(self, response: object) -> None:
         """See ``asgi.sink.Sink``."""
         assert isinstance(response, Response)
-        stream_id = response.stream_id
-        if stream_id in self._cycles:
-            del self._cycles[stream_id]
-        elif stream_id in self._websockets:
-            self._handshake_answered(stream_id)
+        try:
+            del self._cycles[response.stream_id]
+        except KeyError:
+            self._handshake_answered(response.stream_id)
         if self._observers is not None:
             self._observers.finished(response)
 
@@ -464,7 +469,8 @@ class Exchanges(Sink):
 
     def _handshake_answered(self, stream_id: int) -> None:
         """Forget a WebSocket that was denied."""
-        if not self._websockets[stream_id].accepted:
+        websocket = self._websockets.get(stream_id)
+        if websocket is not None and not websocket.accepted:
             del self._websockets[stream_id]
 
     @property

@@ -170,13 +170,13 @@ class Output:
         Gives whether to come back in the next turn of the loop, see ``Engine.awaits_writer``.
         """
         self.release()
-        while not (self.paused or self._is_closing()):
+        while not self.paused:
             data = engine.data_to_send(self.size, now)
             if data:
-                self.hand_over(data)
+                self.hand_over(data)  # which a transport that is closing drops
             if engine.awaits_writer:
                 return True
-            if len(data) < WRITE_SIZE:
+            if len(data) < WRITE_SIZE or self._is_closing():
                 break
         return False
 

@@ -12,30 +12,18 @@ from typing import Any, Final
 EAGER: Final = sys.version_info >= (3, 12)
 """Whether a task runs up to its first real wait at once, which saves a turn of the loop."""
 
-if sys.version_info >= (3, 12):
 
-    def begin_task(
-        loop: asyncio.AbstractEventLoop,
-        context: Context,
-        tasks: set[asyncio.Task[None]],
-        coro: Coroutine[Any, Any, None],
-    ) -> asyncio.Task[None]:
-        """Run up to the first real wait at once, in a copy of ``context``."""
-        return asyncio.Task(coro, loop=loop, eager_start=True, context=context.copy())
-
-else:
-
-    def begin_task(
-        loop: asyncio.AbstractEventLoop,
-        context: Context,
-        tasks: set[asyncio.Task[None]],
-        coro: Coroutine[Any, Any, None],
-    ) -> asyncio.Task[None]:
-        """Run in the next turn of the loop, in a copy of ``context``."""
-        task = loop.create_task(coro, context=context.copy())
-        # One that is cancelled before that never runs, and so cannot say that it ended.
-        task.add_done_callback(tasks.discard)
-        return task
+def begin_later(
+    loop: asyncio.AbstractEventLoop,
+    context: Context,
+    tasks: set[asyncio.Task[None]],
+    coro: Coroutine[Any, Any, None],
+) -> asyncio.Task[None]:
+    """Begin a task in the next turn of the loop, in ``context``, where there are no eager ones."""
+    task = loop.create_task(coro, context=context)
+    # One that is cancelled before that never runs, and so cannot say that it ended.
+    task.add_done_callback(tasks.discard)
+    return task
 
 
 def retrieve(task: asyncio.Task[None]) -> None:

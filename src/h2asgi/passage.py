@@ -9,7 +9,8 @@ output. Whatever it has goes first.
 Answers to short messages that came together would each have a call of the kernel, over TLS a
 record, and wake the peer one by one. As long as more of them are likely to follow at once they are
 gathered, until the end of the turn of the loop at the latest. An application that blocks the loop
-would make them wait for that, so none of its answers are.
+would make them wait for that. So it is only done where one has answered quickly many times in
+a row, and no longer when it was slow once.
 """
 
 from __future__ import annotations
@@ -31,14 +32,17 @@ SHORT: Final = 16 * 1024
 by themselves, and having them wait costs more than waking the peer."""
 
 QUICK = 0.001
-"""Seconds that an application may take from one answer to the next if they are to be gathered."""
+"""Seconds from one answer to the next that an application may take to be called quick."""
+
+PROOF = 16
+"""Times that it was quick in a row before its answers are gathered."""
 
 
 class Passage:
     """The way out; the way in is a call of the tunnel, see ``Connection``."""
 
     __slots__ = (
-        *("_driver", "_in_turn", "_is_quick", "_last", "_left", "_loop", "_output", "_transport"),
+        *("_driver", "_in_turn", "_last", "_left", "_loop", "_output", "_quick", "_transport"),
     )
 
     def __init__(
@@ -54,7 +58,7 @@ class Passage:
         self._loop = loop
         self._left = TURN
         self._last = 0.0  # when the application last answered while more messages waited for it
-        self._is_quick = True
+        self._quick = 0  # times in a row that it was
         self._in_turn = False
 
     def write(self, data: bytes, more: bool) -> bool:
@@ -76,16 +80,17 @@ class Passage:
         return True
 
     def _may_gather(self) -> bool:
-        """Whether the application was quick up to here; in its first turn it gets the benefit of
-        the doubt."""
+        """Whether the application was quick often enough, up to this answer."""
         now = monotonic()
-        if self._in_turn:
-            self._is_quick = now - self._last < QUICK
-        else:
+        if not self._in_turn:
             self._in_turn = True
             self._loop.call_soon(self._end_turn)
+        elif now - self._last < QUICK:
+            self._quick += 1
+        else:
+            self._quick = 0
         self._last = now
-        return self._is_quick
+        return self._quick >= PROOF
 
     def _end_turn(self) -> None:
         self._in_turn = False

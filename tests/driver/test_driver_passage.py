@@ -77,8 +77,9 @@ def test_what_came_before_the_acceptance_goes_first(driver, turns):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """However long an application takes, it is quick."""
+    """However long an application takes, it is quick, and has been for long enough."""
     monkeypatch.setattr(passage, "QUICK", inf)
+    monkeypatch.setattr(passage, "PROOF", 0)
 
 
 @pytest.mark.usefixtures("quick")
@@ -125,23 +126,44 @@ def test_nothing_is_held_back_over_a_turn_of_the_loop(driver):
     assert websocket.take() == [(TEXT, b"a")]
 
 
-def test_an_application_that_blocks_the_loop_answers_one_by_one(driver, monkeypatch):
-    """Its first answer alone waits for the second, before it is known to be slow."""
-    monkeypatch.setattr(passage, "QUICK", -inf)
-    arrived = []
+class Echo:
+    """Notes how many answers have arrived each time that it has sent one."""
 
-    async def app(scope, receive, send):
+    def __init__(self, driver):
+        self.arrived = []
+        driver.serve(self)
+        self.websocket = HTTP1WebSocket(driver, "/")
+
+    async def __call__(self, scope, receive, send):
         await receive()
         await send(ACCEPTANCE)
         while (message := await receive())["type"] == "websocket.receive":
             await send({**message, "type": "websocket.send"})
-            arrived.append(len(websocket.take()))
+            self.arrived.append(len(self.websocket.take()))
+            if message["text"] == "slow":
+                passage.QUICK = -inf
 
-    driver.serve(app)
-    websocket = HTTP1WebSocket(driver, "/")
-    websocket.peer.send(frames(4))
-    websocket.peer.send(frames(4))
-    assert arrived == [0, 2, 1, 1, 1, 1, 1, 1]
+
+def test_an_application_is_to_be_quick_many_times_before_its_answers_wait(driver, monkeypatch):
+    monkeypatch.setattr(passage, "QUICK", inf)
+    echo = Echo(driver)
+    echo.websocket.peer.send(frames(passage.PROOF + 10))
+    assert echo.arrived == passage.PROOF * [1] + 9 * [0] + [10]
+
+
+def test_an_application_that_blocks_the_loop_answers_one_by_one(driver, monkeypatch):
+    monkeypatch.setattr(passage, "QUICK", -inf)
+    echo = Echo(driver)
+    echo.websocket.peer.send(frames(passage.PROOF + 10))
+    assert echo.arrived == (passage.PROOF + 10) * [1]
+
+
+def test_an_application_that_was_slow_once_has_to_be_quick_again(driver, monkeypatch):
+    monkeypatch.setattr(passage, "QUICK", inf)
+    monkeypatch.setattr(passage, "PROOF", 2)
+    echo = Echo(driver)
+    echo.websocket.peer.send(frames(4) + frame(TEXT, b"slow") + frames(4))
+    assert echo.arrived == [1, 1, 0, 0, 0, 4, 1, 1, 1]
 
 
 @pytest.mark.usefixtures("quick")

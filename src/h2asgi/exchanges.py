@@ -1,8 +1,8 @@
 """The requests in flight on one connection, between the engine's events and the cycles.
 
 Every event of the engine that concerns a stream ends here, and every call of a
-cycle goes on from here to the engine. The connection lends its engine and the
-callable that schedules a flush; that flush runs while a writer yields.
+cycle goes on from here to the engine. The connection lends its engine, and
+flushes while a writer yields.
 """
 
 from __future__ import annotations
@@ -364,6 +364,7 @@ class Exchanges(Sink):
         for websocket in list(self._websockets.values()):
             websocket.lose()
         self._writers.fail_all()
+        self._overdue = None  # nobody owes anything, and it refers to this
 
     def begin_shutdown(self) -> None:
         """Close the WebSockets, which would go on for ever; requests may finish."""

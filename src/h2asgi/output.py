@@ -125,6 +125,7 @@ class Output:
         """Take note that the transport is lost, with what it had; nobody is told of a stall."""
         self._on_stall = _nobody
         self._gathered = []
+        self._gathered_size = 0
         self._hold(0)
         self._tell_emptied()
 
@@ -170,37 +171,35 @@ class Output:
         Gives whether to come back in the next turn of the loop, see ``Engine.awaits_writer``.
         """
         self.release()
-        while not self.paused:
+        while not (self.paused or self._is_closing()):
             data = engine.data_to_send(self.size, now)
             if data:
-                self.hand_over(data)  # which a transport that is closing drops
+                self.hand_over(data)
             if engine.awaits_writer:
                 return True
-            if len(data) < WRITE_SIZE or self._is_closing():
+            if len(data) < WRITE_SIZE:
                 break
         return False
 
-    def gather(self, data: bytes) -> None:
+    def gather(self, data: bytes | memoryview) -> None:
         """Keep octets that are of no engine for the next write, or until ``release``."""
         if self._gathered_size + len(data) > GATHERED_SIZE:
             self.release()
         self._gathered.append(data)
         self._gathered_size += len(data)
 
-    def release(self) -> None:
-        """Hand over what was gathered."""
-        if self._gathered:
-            self._hand_over_with(b"")
-
-    def _hand_over_with(self, data: bytes | memoryview) -> None:
-        pieces, self._gathered, self._gathered_size = self._gathered, [], 0
-        pieces.append(data)
-        self.hand_over(b"".join(pieces))
+    def release(self) -> bool:
+        """Hand over what was gathered; says whether there was anything."""
+        gathered, self._gathered, self._gathered_size = self._gathered, [], 0
+        if gathered:
+            self.hand_over(b"".join(gathered))
+        return bool(gathered)
 
     def hand_over(self, data: bytes | memoryview) -> None:
         """Hand over octets, of an engine or of nobody, unless ``paused``."""
         if self._gathered:
-            self._hand_over_with(data)
+            self.gather(data)
+            self.release()
             return
         self._write(data)
         self._written += len(data)

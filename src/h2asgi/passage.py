@@ -2,7 +2,7 @@
 
 Over HTTP/1.1 a tunnel is the connection: nothing is to be done to its octets, and nobody
 shares it. So what comes is shown to the tunnel where the transport has put it, and what
-the tunnel sends goes to the transport within ``send()``, which then need not yield. The
+the tunnel sends mostly goes to the transport within ``send()``, which need not yield. The
 engine has what must wait: input that there is no room for, and output behind other
 output. Whatever it has goes first.
 
@@ -62,7 +62,7 @@ class Passage:
         self._in_turn = False
 
     def write(self, data: bytes, more: bool) -> bool:
-        """Give ``data`` to the transport, or say that it has to go by way of the engine.
+        """Give ``data`` to the output, or say that it has to go by way of the engine.
 
         ``more`` says that further octets are likely to follow in this turn of the loop.
         """
@@ -73,25 +73,25 @@ class Passage:
         if self._left < 0:
             self._left = TURN
             return False
-        if more and len(data) <= SHORT and self._may_gather():
+        self._judge(more)
+        if more and len(data) <= SHORT and self._quick >= PROOF:
             output.gather(data)
         else:
             output.hand_over(data)
         return True
 
-    def _may_gather(self) -> bool:
-        """Whether the application was quick often enough, up to this answer."""
-        now = monotonic()
-        if not self._in_turn:
+    def _judge(self, more: bool) -> None:
+        """Count how often the application was quick to answer while more was waiting for it."""
+        if self._in_turn:
+            now = monotonic()
+            self._quick = self._quick + 1 if now - self._last < QUICK else 0
+            self._last = now
+        elif more:
             self._in_turn = True
+            self._last = monotonic()
             self._loop.call_soon(self._end_turn)
-        elif now - self._last < QUICK:
-            self._quick += 1
-        else:
-            self._quick = 0
-        self._last = now
-        return self._quick >= PROOF
 
     def _end_turn(self) -> None:
         self._in_turn = False
-        self._output.release()
+        if self._output.release() and monotonic() - self._last >= QUICK:
+            self._quick = 0  # it was busy with something that it did not answer

@@ -32,7 +32,7 @@ class Driver:
 class Flushes:
     """The connections of one server that flush in the next turn of the loop.
 
-    They do so in ``context``, whoever has asked for it.
+    They do so in a copy of ``context``, whoever has asked for it.
     """
 
     __slots__ = ("_call_soon", "_context", "_waiting")
@@ -45,7 +45,7 @@ class Flushes:
     def add(self, driver: Driver) -> None:
         """Have ``driver`` flush behind those that were added before."""
         if not self._waiting:
-            self._call_soon(self._run, context=self._context)
+            self._call_soon(self._run, context=self._context.copy())
         self._waiting.append(driver)
 
     def _run(self) -> None:

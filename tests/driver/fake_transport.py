@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import Any
 
 TURNS = 25
@@ -78,8 +77,6 @@ class Negotiated:
 
 class NoSocket:
     """Knows nothing of what the peer has acknowledged."""
-
-    family = socket.AF_INET
 
     def __init__(self) -> None:
         self.options: list[tuple[int, int, bytes | int]] = []

@@ -135,3 +135,44 @@ def test_an_application_that_ends_the_process_leaves_the_others_to_the_loop(driv
     driver.loop.errors.clear()  # nobody has asked for that KeyboardInterrupt, says asyncio
     assert driver.state.beginning == 0
     assert [peer.response(stream_id).body for stream_id, _ in heads[1:]] == [b"hello"] * 2
+
+
+def test_an_application_that_ends_the_process_leaves_other_connections_to_the_loop(driver):
+    async def app(scope, receive, send):
+        if scope["path"] == "/1":
+            raise KeyboardInterrupt
+        await hello(scope, receive, send)
+
+    driver.serve(app)
+    peers = [driver.http1() for _ in range(3)]
+    for number, peer in enumerate(peers):
+        peer.deliver(GET % number)
+    with pytest.raises(KeyboardInterrupt):
+        driver.loop.settle()
+    driver.loop.settle()
+    gc.collect()
+    driver.loop.errors.clear()  # nobody has asked for that KeyboardInterrupt, says asyncio
+    answers = [peer.take() for peer in peers]
+    assert answers[0].endswith(b"hello")
+    assert not answers[1]
+    assert answers[2].endswith(b"hello")
+
+
+def test_connections_that_were_read_in_one_turn_flush_in_the_next(driver):
+    """And the loop has one callback for all of them."""
+    driver.serve(hello)
+    peers = [driver.http1() for _ in range(3)]
+    driver.loop.settle()
+    calls = []
+    scheduled = driver.loop.call_soon
+
+    def call_soon(callback, *args, **options):
+        calls.append(callback)
+        return scheduled(callback, *args, **options)
+
+    driver.state.flushes._call_soon = call_soon
+    for number, peer in enumerate(peers):
+        peer.deliver(GET % number)
+    assert len(calls) == 1
+    driver.loop.settle()
+    assert all(peer.take().endswith(b"hello") for peer in peers)

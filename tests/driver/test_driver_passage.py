@@ -46,7 +46,6 @@ def test_answers_need_no_turn_each(driver, websocket):
 def test_a_flood_gives_others_a_turn(driver, websocket):
     count = 3 * TURN // MESSAGE
     websocket.peer.deliver(frames(count))
-    driver.loop.turn()  # the application is woken
     driver.loop.turn()
     first = websocket.take()
     assert 0 < len(first) <= TURN // MESSAGE
@@ -96,9 +95,9 @@ def test_answers_to_messages_that_came_together_are_one_write(driver, websocket)
 def test_one_write_gathers_no_more_than_a_record(driver, websocket):
     size = GATHERED_SIZE // 4
     websocket.peer.transport.writes.clear()
-    websocket.peer.send(9 * frame(BINARY, bytes(size)))
-    assert websocket.take() == 9 * [(BINARY, bytes(size))]
-    assert websocket.peer.transport.writes == 3 * [3 * (size + 4)]
+    websocket.peer.send(10 * frame(BINARY, bytes(size)))
+    assert websocket.take() == 10 * [(BINARY, bytes(size))]
+    assert websocket.peer.transport.writes == 3 * [3 * (size + 4)] + [size + 4]
 
 
 @pytest.mark.usefixtures("quick")
@@ -138,6 +137,8 @@ class Echo:
         await receive()
         await send(ACCEPTANCE)
         while (message := await receive())["type"] == "websocket.receive":
+            if message["text"] == "unanswered":
+                continue
             await send({**message, "type": "websocket.send"})
             self.arrived.append(len(self.websocket.take()))
             if message["text"] == "slow":
@@ -164,6 +165,29 @@ def test_an_application_that_was_slow_once_has_to_be_quick_again(driver, monkeyp
     echo = Echo(driver)
     echo.websocket.peer.send(frames(4) + frame(TEXT, b"slow") + frames(4))
     assert echo.arrived == [1, 1, 0, 0, 0, 4, 1, 1, 1]
+
+
+def test_an_application_may_be_slow_with_the_last_message(driver, monkeypatch):
+    monkeypatch.setattr(passage, "QUICK", inf)
+    monkeypatch.setattr(passage, "PROOF", 2)
+    echo = Echo(driver)
+    echo.websocket.peer.send(frames(3))
+    passage.QUICK = -inf
+    for _ in range(2):
+        echo.websocket.peer.send(frames(2))
+    assert echo.arrived == [1, 1, 1, 0, 2, 1, 1]
+
+
+def test_an_application_may_be_slow_with_a_message_that_it_does_not_answer(driver, monkeypatch):
+    monkeypatch.setattr(passage, "QUICK", inf)
+    monkeypatch.setattr(passage, "PROOF", 2)
+    echo = Echo(driver)
+    echo.websocket.peer.send(frames(3))
+    passage.QUICK = -inf
+    for _ in range(2):
+        echo.websocket.peer.send(frames(1) + frame(TEXT, b"unanswered"))
+    assert echo.arrived == [1, 1, 1, 0, 2]
+    assert len(echo.websocket.take()) == 0
 
 
 @pytest.mark.usefixtures("quick")

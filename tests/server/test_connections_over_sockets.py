@@ -118,7 +118,7 @@ def test_a_connection_leaves_nothing_for_the_garbage_collector(engine: str) -> N
     )
 
     async def main() -> set[str]:
-        server = Server(hello, Config(**engines))
+        server = Server(hello, Config(timeouts=Timeouts(response=HANG), **engines))
 
         async def use() -> None:
             client = server.connect()

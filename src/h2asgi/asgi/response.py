@@ -129,18 +129,16 @@ class Response:
             raise ClientDisconnected("the client is gone")
         if self._sending_file:
             raise self.refusal(f"{reprlib.repr(kind)} while a file is being sent")
-        if isinstance(kind, str):  # compiled, comparisons are cheap then
-            if kind == "http.response.start":
-                self._hold_start(message)
-                return None
-            if kind == "http.response.body":
-                sent = self.send_body(message)
-            else:
-                sent = self._take_extension(kind, message)
-            if sent is None and self._state == OVER:
-                self.finish()
-            return sent
-        raise self.refusal(f"unknown message type: {reprlib.repr(kind)}")
+        if isinstance(kind, str) and kind == "http.response.start":  # compiled, that is cheap
+            self._hold_start(message)
+            return None
+        if isinstance(kind, str) and kind == "http.response.body":
+            sent = self.send_body(message)
+        else:
+            sent = self._take_extension(kind, message)
+        if sent is None and self._state == OVER:
+            self.finish()
+        return sent
 
     def _hold_start(self, message: dict[str, Any]) -> None:
         if self._state != AWAITING_START:
@@ -229,7 +227,7 @@ class Response:
         """Whether trailers need a body in chunks to come behind (RFC 9112 section 7.1.2)."""
         return self.request.accepts_trailers and self.request.http_version == "1.1"
 
-    def _take_extension(self, kind: str, message: dict[str, Any]) -> Awaitable[None] | None:
+    def _take_extension(self, kind: Any, message: dict[str, Any]) -> Awaitable[None] | None:
         if kind == "http.response.trailers":
             return self._send_trailers(message)
         if kind == "http.response.early_hint":

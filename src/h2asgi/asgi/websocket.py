@@ -63,7 +63,7 @@ class Sink(Protocol):
     def send_message(self, data: str | bytes) -> Awaitable[None] | None:
         """Queue a message; what it gives sees it into the transport or a full window.
 
-        It is awaited at once; None says that the message is there already. Raises
+        It is awaited at once; None says that there is no need to. Raises
         ``ClientDisconnected`` when the peer is gone, and ``UnicodeEncodeError``, before
         anything is queued, for a text that has no UTF-8.
         """

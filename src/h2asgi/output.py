@@ -190,10 +190,12 @@ class Output:
 
     def release(self) -> bool:
         """Hand over what was gathered; says whether there was anything."""
-        gathered, self._gathered, self._gathered_size = self._gathered, [], 0
-        if gathered:
-            self.hand_over(b"".join(gathered))
-        return bool(gathered)
+        gathered = self._gathered
+        if not gathered:
+            return False
+        self._gathered, self._gathered_size = [], 0
+        self.hand_over(b"".join(gathered))
+        return True
 
     def hand_over(self, data: bytes | memoryview) -> None:
         """Hand over octets, of an engine or of nobody, unless ``paused``."""

@@ -233,8 +233,7 @@ class Connection(Driver):
         self._state.connections.discard(self)
         self._lost()
         self._tell_server()
-        if not self.flush_scheduled:
-            self._let_go()
+        self.schedule_flush()  # the last one, which lets go of those that refer to this
 
     def pause_writing(self) -> None:
         """Stop asking the engine; reading goes on, or two writers would wait for each other."""
@@ -495,7 +494,7 @@ class Connection(Driver):
             if exchanges is not None and exchanges.waiting:
                 self.schedule_flush()
         if self._transport is None:
-            self._let_go()
+            self._exchanges = None  # which refer to this: it is freed without the collector
             return
         if self._closing:
             return
@@ -515,10 +514,6 @@ class Connection(Driver):
             self._timer.update(engine.next_deadline())
             if awaits_writer:
                 self.schedule_flush()  # behind the writers that the events have woken
-
-    def _let_go(self) -> None:
-        """Refer to none of those who refer to this: it is lost, and freed without the collector."""
-        self._exchanges = None
 
     def push(self, size: int) -> bool:
         """See ``turns.Driver``.

@@ -199,7 +199,7 @@ class Output:
 
     def hand_over(self, data: bytes | memoryview) -> None:
         """Hand over octets, of an engine or of nobody, unless ``paused``."""
-        if self._gathered:
+        if self._gathered:  # which goes first
             self.gather(data)
             self.release()
             return

@@ -25,9 +25,9 @@ class ApplicationState:
 
     ``on_idle`` is called whenever a connection, or the last application task, is gone.
     ``beginning`` counts requests whose application is called in the next flush.
-    ``time`` is the loop's, made once. ``context`` is what the context variables
-    of every request begin with: what calls the server may be scheduled by an application, and has
-    the context of that.
+    ``time`` is the loop's, made once. ``context`` is what the context variables of every request
+    begin with, and of ``flushes``: what calls the server may be scheduled by an application, and
+    has the context of that.
     ``forwarding`` and ``health`` are None where nothing is believed and nothing asked,
     ``request_ids`` where requests have none, ``tally`` where nobody watches.
     """

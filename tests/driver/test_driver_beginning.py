@@ -118,40 +118,36 @@ def test_an_answer_behind_the_mistake_of_its_client_is_not_taken_for_sent(driver
     app.finish()
 
 
-def test_an_application_that_ends_the_process_leaves_the_others_to_the_loop(driver):
-    async def app(scope, receive, send):
-        if scope["path"] == "/1":
-            raise KeyboardInterrupt
-        await hello(scope, receive, send)
+async def interrupted(scope, receive, send):
+    if scope["path"] == "/1":
+        raise KeyboardInterrupt
+    await hello(scope, receive, send)
 
-    driver.serve(app)
-    peer = driver.http2()
-    heads = [peer.head("POST", f"/{number}", end_stream=False) for number in (1, 2, 3)]
-    peer.deliver(b"".join(data for _, data in heads))
+
+def settle_after_interrupt(driver):
     with pytest.raises(KeyboardInterrupt):
         driver.loop.settle()
     driver.loop.settle()
     gc.collect()
     driver.loop.errors.clear()  # nobody has asked for that KeyboardInterrupt, says asyncio
+
+
+def test_an_application_that_ends_the_process_leaves_the_others_to_the_loop(driver):
+    driver.serve(interrupted)
+    peer = driver.http2()
+    heads = [peer.head("POST", f"/{number}", end_stream=False) for number in (1, 2, 3)]
+    peer.deliver(b"".join(data for _, data in heads))
+    settle_after_interrupt(driver)
     assert driver.state.beginning == 0
     assert [peer.response(stream_id).body for stream_id, _ in heads[1:]] == [b"hello"] * 2
 
 
 def test_an_application_that_ends_the_process_leaves_other_connections_to_the_loop(driver):
-    async def app(scope, receive, send):
-        if scope["path"] == "/1":
-            raise KeyboardInterrupt
-        await hello(scope, receive, send)
-
-    driver.serve(app)
+    driver.serve(interrupted)
     peers = [driver.http1() for _ in range(3)]
     for number, peer in enumerate(peers):
         peer.deliver(GET % number)
-    with pytest.raises(KeyboardInterrupt):
-        driver.loop.settle()
-    driver.loop.settle()
-    gc.collect()
-    driver.loop.errors.clear()  # nobody has asked for that KeyboardInterrupt, says asyncio
+    settle_after_interrupt(driver)
     answers = [peer.take() for peer in peers]
     assert answers[0].endswith(b"hello")
     assert not answers[1]

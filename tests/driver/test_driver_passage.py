@@ -159,35 +159,31 @@ def test_an_application_that_blocks_the_loop_answers_one_by_one(driver, monkeypa
     assert echo.arrived == (passage.PROOF + 10) * [1]
 
 
-def test_an_application_that_was_slow_once_has_to_be_quick_again(driver, monkeypatch):
+@pytest.fixture
+def proven(driver, monkeypatch):
+    """It is quick as it begins, and after three messages it has been for long enough."""
     monkeypatch.setattr(passage, "QUICK", inf)
     monkeypatch.setattr(passage, "PROOF", 2)
-    echo = Echo(driver)
-    echo.websocket.peer.send(frames(4) + frame(TEXT, b"slow") + frames(4))
-    assert echo.arrived == [1, 1, 0, 0, 0, 4, 1, 1, 1]
+    return Echo(driver)
 
 
-def test_an_application_may_be_slow_with_the_last_message(driver, monkeypatch):
-    monkeypatch.setattr(passage, "QUICK", inf)
-    monkeypatch.setattr(passage, "PROOF", 2)
-    echo = Echo(driver)
-    echo.websocket.peer.send(frames(3))
+def test_an_application_that_was_slow_once_has_to_be_quick_again(proven):
+    proven.websocket.peer.send(frames(4) + frame(TEXT, b"slow") + frames(4))
+    assert proven.arrived == [1, 1, 0, 0, 0, 4, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("second", "arrived"),
+    [(b"answered", [0, 2, 1, 1]), (b"unanswered", [0, 2])],
+)
+def test_an_application_may_be_slow_with_the_last_message(proven, second, arrived):
+    """Whether it answers that one or not."""
+    proven.websocket.peer.send(frames(3))
     passage.QUICK = -inf
     for _ in range(2):
-        echo.websocket.peer.send(frames(2))
-    assert echo.arrived == [1, 1, 1, 0, 2, 1, 1]
-
-
-def test_an_application_may_be_slow_with_a_message_that_it_does_not_answer(driver, monkeypatch):
-    monkeypatch.setattr(passage, "QUICK", inf)
-    monkeypatch.setattr(passage, "PROOF", 2)
-    echo = Echo(driver)
-    echo.websocket.peer.send(frames(3))
-    passage.QUICK = -inf
-    for _ in range(2):
-        echo.websocket.peer.send(frames(1) + frame(TEXT, b"unanswered"))
-    assert echo.arrived == [1, 1, 1, 0, 2]
-    assert len(echo.websocket.take()) == 0
+        proven.websocket.peer.send(frames(1) + frame(TEXT, second))
+    assert proven.arrived == [1, 1, 1, *arrived]
+    assert len(proven.websocket.take()) == 0
 
 
 @pytest.mark.usefixtures("quick")

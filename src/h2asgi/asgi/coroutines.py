@@ -84,6 +84,12 @@ async def send(cycle: _Cycle, message: Mapping[str, Any]) -> None:
         cycle.finish()
 
 
+async def see_out(sent: Awaitable[None] | None) -> None:
+    """Await what a ``Sink`` gives for octets that were queued, if there is anything."""
+    if sent is not None:
+        await sent
+
+
 async def run(cycle: _Cycle, app: Application) -> None:
     """See ``HTTPCycle.run``."""
     try:

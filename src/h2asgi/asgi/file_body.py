@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 from ..errors import IllegalMessage
+from .coroutines import see_out
 from .files import FIRST_PIECE, FileReader, Location
 
 T = TypeVar("T")
@@ -49,18 +50,12 @@ async def send_file(
                 response.note_passed(await _pouring(response, name, reader.pour(outlet)))
             data = await _reading(response, name, reader.read(ahead=opening is None))
             more = more_body or reader.left > 0
-            await _send(response, {"body": data, "more_body": more})
+            await see_out(response.send_body({"body": data, "more_body": more}))
         if not (reader.size and wanted):
-            await _send(response, {"more_body": more_body})
+            await see_out(response.send_body({"more_body": more_body}))
     finally:
         reader.close()
         response.end_file()
-
-
-async def _send(response: _Response, message: dict[str, Any]) -> None:
-    sent = response.send_body(message)
-    if sent is not None:
-        await sent
 
 
 async def _pouring(response: _Response, name: str, work: Awaitable[int]) -> int:

@@ -186,7 +186,7 @@ class HTTPCycle(Response):
     def completed(self) -> bool:
         """Take note that the application has returned; says whether nothing is left to do."""
         if self._finished:
-            self._sink.application_ended(self, False)
+            self.ended(failed=False)
         return self._finished
 
     def judge_return(self) -> None:

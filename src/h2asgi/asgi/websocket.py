@@ -25,6 +25,7 @@ from sys import getsizeof
 from typing import Any, Final, Protocol
 
 from ..errors import ClientDisconnected, IllegalMessage
+from .coroutines import see_out
 from .fields import Fields, octets, response_fields
 from .http import HTTPCycle
 from .response import DefaultFields
@@ -210,12 +211,7 @@ class WebSocketCycle(Wakeup):
         status = self._sink.accept(subprotocol, fields)
         self._state = _OPEN
         self._response.tunnel_opened(status)
-        await self._flush()
-
-    async def _flush(self) -> None:
-        flushed = self._sink.flush()
-        if flushed is not None:
-            await flushed
+        await see_out(self._sink.flush())
 
     async def _close(self, message: Mapping[str, Any]) -> None:
         if self._state == _CONNECTING:
@@ -233,7 +229,7 @@ class WebSocketCycle(Wakeup):
             self._end_by_us(code, reason)
         except UnicodeEncodeError as error:
             raise IllegalMessage(f"reason that has no UTF-8: {error}") from None
-        await self._flush()
+        await see_out(self._sink.flush())
 
     def _end_by_us(self, code: int, reason: str) -> None:
         self._sink.close(code, reason)

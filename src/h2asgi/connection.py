@@ -43,7 +43,7 @@ from .tally import RECEIVED_OCTETS
 from .tcp import cut_off, has_input, is_delivered
 from .timer import Timer
 from .tls_extension import tls_extension
-from .turns import Driver
+from .turns import TURN, Driver
 
 logger = logging.getLogger("h2asgi")
 
@@ -124,7 +124,7 @@ class Connection(Driver):
         self._output: Output  # there as soon as the transport is, and so is this:
         self._reading: Reading
         self.flush_scheduled = False
-        self._turn_left = 0  # octets that a writer may still push before others have their turn
+        self._turn_left = TURN  # of it
         self._timer = Timer(state.loop, self._on_timer)
         # The protocol's side.
         self._engine: Engine | None = None
@@ -413,7 +413,7 @@ class Connection(Driver):
 
     def _start_http1(self) -> None:
         config = self._state.config
-        self._turn_left = self._output.size = HTTP1_WRITE_SIZE
+        self._output.ask_for(HTTP1_WRITE_SIZE)
         now, websocket, limits = self._loop.time(), config.websocket.enabled, config.limits
         engine = http1_engine(config.http1)(
             config.http1,
@@ -485,7 +485,7 @@ class Connection(Driver):
     def flush(self) -> None:
         """Begin applications that wait, write what there is, and see what follows from that."""
         exchanges = self._exchanges
-        self._turn_left = self._output.size
+        self._turn_left = TURN
         try:
             if exchanges is not None:
                 exchanges.begin_waiting()
@@ -502,7 +502,7 @@ class Connection(Driver):
         if engine is not None:
             awaits_writer = False
             # What was pushed all through, as answers over HTTP/1.1 mostly were, leaves nothing.
-            if self._turn_left == self._output.size or engine.unsent:
+            if self._turn_left == TURN or engine.unsent:
                 awaits_writer = self._output.write(engine, self._time())
             if events := engine.take_events():
                 self._take(events, self._time())

@@ -15,8 +15,12 @@ from .tally import SENT_OCTETS, TRANSPORT_STALLS, Tally
 from .timer import Timer
 
 WRITE_SIZE: Final = 128 * 1024
-"""Octets asked of an HTTP/2 engine at once, and the transport's high-water mark. What is in the
-transport can no longer be reprioritised, and larger joins cost more in copying than they save."""
+"""Octets asked of an HTTP/2 engine at once, and the transport's high-water mark. What is in the transport
+can no longer be reprioritised."""
+
+LARGEST_WRITE: Final = 256 * 1024
+"""The same as long as the kernel takes all of it at once: a peer that is quicker than this one
+sleeps, and is woken, half as often. Larger joins fall out of the processor's cache."""
 
 HTTP1_WRITE_SIZE: Final = 1024 * 1024
 """The same for HTTP/1.1, whose bodies are neither joined nor reprioritised: one call of the kernel
@@ -35,8 +39,7 @@ def _nobody(reason: str) -> None:
 
 
 class Output:
-    """The way from an engine to a transport; ``size`` is what is asked of the engine at once, and
-    ``paused`` says that the transport has enough.
+    """The way from an engine to a transport; ``paused`` says that this has enough.
 
     ``on_stall`` is called, with the reason, when the peer has taken nothing, or next to
     nothing, for too long. What a transport has when it pauses is counted in ``unsent`` until it
@@ -48,20 +51,22 @@ class Output:
         "_gathered",
         "_gathered_size",
         "_is_closing",
+        "_largest",
         "_loop",
         "_on_stall",
         "_pace",
+        "_size",
         "_tally",
         "_timer",
         "_transfer",
         "_transport",
         "_unsent",
+        "_usual",
         "_write",
         "_writes",
         "_written",
         "held",
         "paused",
-        "size",
     )
 
     def __init__(
@@ -92,7 +97,9 @@ class Output:
         self._transfer: Transfer | None = None  # if the transport was paused at the last look
         self._emptied: asyncio.Future[None] | None = None  # awaited by whoever asked last
         self.held = 0  # octets that the transport had when it paused, as long as it does
-        self.size = WRITE_SIZE
+        # Asked of the engine at once: now, as a rule, and while the kernel takes it all.
+        self._size = self._usual = WRITE_SIZE
+        self._largest = LARGEST_WRITE
         transport.set_write_buffer_limits(high=WRITE_SIZE)
 
     @property
@@ -165,6 +172,10 @@ class Output:
         self._unsent.add(size - self.held)
         self.held = size
 
+    def ask_for(self, size: int) -> None:
+        """Ask the engine for ``size`` octets at once, whatever the kernel takes."""
+        self._size = self._usual = self._largest = size
+
     def write(self, engine: Engine, now: float) -> bool:
         """Hand over what there is to send, until the transport has enough of it.
 
@@ -172,13 +183,14 @@ class Output:
         """
         self.release()
         while not (self.paused or self._is_closing()):
-            data = engine.data_to_send(self.size, now)
+            data = engine.data_to_send(self._size, now)
             if data:
                 self.hand_over(data)
             if engine.awaits_writer:
                 return True
             if len(data) < WRITE_SIZE:
                 break
+            self._size = self._usual if self.waiting else self._largest
         return False
 
     def gather(self, data: bytes | memoryview) -> None:
@@ -220,7 +232,7 @@ class Output:
         """Hand over whatever is left."""
         self.release()
         while not self._transport.is_closing():
-            data = engine.data_to_send(self.size, self._loop.time())
+            data = engine.data_to_send(self._size, self._loop.time())
             if not data:
                 return
             self._transport.write(data)

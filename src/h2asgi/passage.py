@@ -20,12 +20,11 @@ from time import monotonic
 from typing import Final
 
 from .output import Output
-from .turns import Driver
+from .turns import TURN, Driver
 
-TURN: Final = 1024 * 1024
 MESSAGE: Final = 16 * 1024
-"""What a tunnel writes before it lets others have a turn of the loop, in octets, and what a message
-counts besides: 64 short messages, and the work of an application on them."""
+"""Octets that a message counts in a turn besides its own: 64 short ones, and the work of an
+application on them."""
 
 SHORT: Final = 16 * 1024
 """Octets of a message up to which it is gathered with others: larger ones fill segments and records

@@ -51,9 +51,6 @@ ALERTS_LIMIT: Final = 16 * 1024
 
 RECORD_HEADER_SIZE: Final = 5
 
-MAX_PLAINTEXT_SIZE: Final = 16 * 1024
-"""Octets of data in one TLS record (RFC 8446 section 5.1)."""
-
 
 _GONE: Final = TLSObject()
 """In the place of what takes tens of KiB, while callers may still hold the transport."""
@@ -237,10 +234,10 @@ class TLSTransport(SocketTransport):
         if self._closing or not data:
             return
         if (
-            len(data) > MAX_PLAINTEXT_SIZE
+            len(data) > WRITE_SIZE + MAX_TAIL_SIZE
             or self._backlog
             or self._unsent
-            or not self._write_record(data)
+            or not self._write_at_once(data)
         ):
             self._keep(memoryview(data))
             if not self._waiting_to_write:
@@ -252,14 +249,17 @@ class TLSTransport(SocketTransport):
         """Not without close_notify, see ``can_write_eof``."""
         raise NotImplementedError
 
-    def _write_record(self, data: bytes | bytearray | memoryview) -> bool:
+    def _write_at_once(self, data: bytes | bytearray | memoryview) -> bool:
         """Do what ``_flush`` does, for the usual case: 1 us instead of 2; says if it was done."""
         try:
             if not self._tls.write(data):
                 return False
             self._unanswered = False
-            if not self._send_records(self._tls.data_to_send(self._scratch)):
+            records = self._tls.data_to_send(self._scratch)
+            if not self._send_records(records):
                 self._wait_to_write()
+            elif len(records) >= len(self._scratch):
+                self._flush()  # what the TLS layer has to answer did not fit in
         except OSError as error:
             self._lose(error)
         return True

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import Context
+from typing import Final
+
+TURN: Final = 1024 * 1024
+"""Octets that a writer may have written within ``send()`` before others have their turn."""
 
 
 class Driver:

@@ -113,6 +113,7 @@ class FakeTransport(asyncio.Transport):
         self.write_eof_called = False
         self.aborted = False
         self.breaks = False  # at the next write
+        self.stalls_at = 0  # the number of the write behind which the peer no longer reads
         self.lost = False
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
@@ -133,6 +134,8 @@ class FakeTransport(asyncio.Transport):
             self.abort()
             return
         self._buffer += data
+        if len(self.writes) == self.stalls_at:
+            self._stalled = True
         if not self._stalled:
             self._empty()
         elif len(self._buffer) > self._high and not self._paused:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from h2asgi.connection import SMALLEST_SHARE
-from h2asgi.output import HTTP1_WRITE_SIZE
+from h2asgi.turns import TURN
 
 PIECE = bytes(range(256)) * 256
 REQUEST = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -64,7 +64,7 @@ def test_a_writer_gives_way_after_so_much(driver):
     peer.deliver(REQUEST)
     driver.loop.settle(80)
     assert app.ended == 1
-    most = HTTP1_WRITE_SIZE // len(PIECE)
+    most = TURN // len(PIECE)
     assert max(app.taken) == most
     assert len(peer.take()) > 64 * len(PIECE)
 
@@ -107,7 +107,7 @@ def test_smaller_pieces_count_for_the_work_with_them(driver):
     while sum(turns) < 200:
         turns.append(0)
         driver.loop.turn()
-    assert max(turns) == HTTP1_WRITE_SIZE // SMALLEST_SHARE
+    assert max(turns) == TURN // SMALLEST_SHARE
 
 
 def test_a_writer_who_went_on_waits_all_the_same_when_the_transport_is_full(driver):

@@ -9,7 +9,7 @@ import pytest
 from applications import START, Greeter, Stepwise, body, hello
 
 from h2asgi.errors import ClientDisconnected
-from h2asgi.output import MAX_WRITES, WRITE_SIZE
+from h2asgi.output import LARGEST_WRITE, MAX_WRITES, WRITE_SIZE
 from h2asgi.protocol.engine import SEND_HIGH_WATER, SEND_LOW_WATER
 
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -320,8 +320,30 @@ def test_large_answer_leaves_in_bounded_writes(driver):
     response = peer.response(peer.request())
     assert len(response.body) == size
     assert response.ended
-    assert max(peer.transport.writes) < WRITE_SIZE + 2 * 16_384
+    first, second, *_ = peer.transport.writes
+    assert WRITE_SIZE <= first < WRITE_SIZE + 2 * 16_384
+    assert LARGEST_WRITE <= second < LARGEST_WRITE + 2 * 16_384
     assert len(driver.records) == 1
+
+
+def test_writes_are_small_again_when_the_kernel_has_enough(driver):
+    """What is in the transport can no longer be reprioritised."""
+    size = 20 * WRITE_SIZE
+    app = Stepwise()
+    app.start(START, body(bytes(size)))
+    driver.serve(app)
+    peer = driver.http2(**WIDE)
+    peer.credit(0, 2**24)
+    writes = peer.transport.writes
+    writes.clear()
+    peer.transport.stalls_at = 3
+    peer.request()
+    assert [write // WRITE_SIZE for write in writes] == [1, 2, 2]
+    writes.clear()
+    peer.transport.drain()
+    peer.transport.stall()
+    driver.loop.settle()
+    assert [write // WRITE_SIZE for write in writes] == [1]
 
 
 @pytest.mark.parametrize("drained", [True, False])

@@ -15,8 +15,8 @@ from .tally import SENT_OCTETS, TRANSPORT_STALLS, Tally
 from .timer import Timer
 
 WRITE_SIZE: Final = 128 * 1024
-"""Octets asked of an HTTP/2 engine at once, and the transport's high-water mark. What is in the transport
-can no longer be reprioritised."""
+"""Octets asked of an HTTP/2 engine at once, and the transport's high-water mark. What is in the
+transport can no longer be reprioritised."""
 
 LARGEST_WRITE: Final = 256 * 1024
 """The same as long as the kernel takes all of it at once: a peer that is quicker than this one

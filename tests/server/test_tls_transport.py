@@ -18,6 +18,7 @@ from tls_peer import HANG, LARGE, Pair, Recorder, connected, turns, until
 
 from h2asgi import shared_by_transports
 from h2asgi.listener import Listener
+from h2asgi.shared_by_transports import SCRATCH_SIZE
 from h2asgi.sockets import TCPAddress, listen
 from h2asgi.tls_handshake import Handshake
 from h2asgi.tls_object import PythonTLS, TLSObject
@@ -372,6 +373,23 @@ def test_answers_of_the_tls_layer_do_not_pile_up(run, contexts):
             await pair.client.write(b"over it")
             await pair.lost()
             assert isinstance(pair.protocol.error, ConnectionAbortedError)
+
+    run(main())
+
+
+def test_what_is_written_behind_many_answers_goes_out_with_them(run, contexts):
+    """More than is sent at once: the rest is not left for the next write."""
+
+    async def main() -> None:
+        async with connected(contexts) as pair:
+            await pair.read_tickets()
+            answer(pair, bytes(SCRATCH_SIZE))
+            pair.transport.write(b"behind them")
+            left = SCRATCH_SIZE + len(b"behind them")
+            while left > 0:  # what is more is the record's header and tag
+                async with asyncio.timeout(HANG):
+                    left -= len(await pair.client.loop.sock_recv(pair.client.sock, 65_536))
+            pair.transport.abort()
 
     run(main())
 

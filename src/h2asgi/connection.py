@@ -124,7 +124,7 @@ class Connection(Driver):
         self._output: Output  # there as soon as the transport is, and so is this:
         self._reading: Reading
         self.flush_scheduled = False
-        self._turn_left = TURN  # of it
+        self._turn_left = TURN  # octets that a writer may still push
         self._timer = Timer(state.loop, self._on_timer)
         # The protocol's side.
         self._engine: Engine | None = None

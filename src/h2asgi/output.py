@@ -182,6 +182,8 @@ class Output:
         Gives whether to come back in the next turn of the loop, see ``Engine.awaits_writer``.
         """
         self.release()
+        if self._size > self._usual and self.waiting:
+            self._size = self._usual  # smaller writes were kept since the last large one
         while not (self.paused or self._is_closing()):
             data = engine.data_to_send(self._size, now)
             if data:

@@ -23,8 +23,8 @@ from .output import Output
 from .turns import TURN, Driver
 
 MESSAGE: Final = 16 * 1024
-"""Octets that a message counts in a turn besides its own: 64 short ones, and the work of an
-application on them."""
+"""Octets that a message counts in a turn besides its own, for the work of an application on it: a
+turn is 64 short ones."""
 
 SHORT: Final = 16 * 1024
 """Octets of a message up to which it is gathered with others: larger ones fill segments and records

@@ -346,6 +346,25 @@ def test_writes_are_small_again_when_the_kernel_has_enough(driver):
     assert [write // WRITE_SIZE for write in writes] == [1]
 
 
+def test_what_was_written_since_counts_before_a_large_write(driver):
+    """The transport never has more than its mark and one write of the usual size."""
+    bodies = [body(bytes(size)) for size in (5 * WRITE_SIZE, WRITE_SIZE * 3 // 4, 5 * WRITE_SIZE)]
+    apps = iter(bodies)
+
+    async def app(scope, receive, send):
+        await send(START)
+        await send(next(apps))
+
+    driver.serve(app)
+    peer = driver.http2(**WIDE)
+    peer.credit(0, 2**24)
+    peer.response(peer.request())
+    peer.transport.stall()
+    peer.request()
+    peer.request()
+    assert WRITE_SIZE < peer.transport.get_write_buffer_size() < 2 * WRITE_SIZE
+
+
 @pytest.mark.parametrize("drained", [True, False])
 def test_last_send_of_a_closing_connection_waits_and_succeeds(driver, drained):
     """The connection ends because of this answer; its writer must not hear of a disconnect."""
